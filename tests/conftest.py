@@ -1,0 +1,84 @@
+"""Fixtures that every room shares: a tiny model with a tokenizer, and texts with labels, made on the spot."""
+
+from __future__ import annotations
+
+import os
+
+# Before torch, onnxruntime or tokenizers start their thread pools: oversubscription makes two cores crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import random
+import string
+from pathlib import Path
+
+import pytest
+
+TINY_LABELS = ("animal", "place", "person")
+_WORDS = {
+    "animal": ("cat", "dog", "horse", "bird", "fish", "wolf", "purrs", "barks"),
+    "place": ("paris", "river", "city", "island", "desert", "where", "capital", "lake"),
+    "person": ("who", "king", "writer", "doctor", "queen", "poet", "actor", "invented"),
+}
+_FILLERS = ("the", "a", "is", "what", "of", "in", "old", "very", "and", "near", "##s", "##ing")
+
+
+def _tiny_examples(count: int = 60, seed: int = 7) -> tuple[list[str], list[int]]:
+    rng = random.Random(seed)
+    texts: list[str] = []
+    labels: list[int] = []
+    while len(texts) < count:
+        label = len(texts) % len(TINY_LABELS)
+        words = [rng.choice(_WORDS[TINY_LABELS[label]]) for _ in range(rng.randint(1, 3))]
+        words += [rng.choice(_FILLERS[:10]) for _ in range(rng.randint(1, 5))]
+        rng.shuffle(words)
+        text = " ".join(words) + " ?"
+        if text not in texts:
+            texts.append(text)
+            labels.append(label)
+    return texts, labels
+
+
+@pytest.fixture(scope="session")
+def tiny_texts() -> list[str]:
+    return _tiny_examples()[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_labels() -> list[int]:
+    return _tiny_examples()[1]
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT classifier with random weights: it proves structure, never accuracy."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("tiny") / "model"
+    directory.mkdir()
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "?", ".", ","]
+    pieces += list(string.ascii_lowercase) + ["##" + c for c in string.ascii_lowercase]
+    pieces += list(_FILLERS) + [word for words in _WORDS.values() for word in words]
+    vocabulary = list(dict.fromkeys(pieces))
+    (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizerFast(
+        vocab_file=str(directory / "vocab.txt"), vocab={p: i for i, p in enumerate(vocabulary)}, model_max_length=64
+    )
+    tokenizer.save_pretrained(str(directory))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        id2label=dict(enumerate(TINY_LABELS)),
+        label2id={name: index for index, name in enumerate(TINY_LABELS)},
+    )
+    model = BertForSequenceClassification(config).eval()
+    model.save_pretrained(str(directory))
+    return directory
