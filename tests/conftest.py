@@ -11,7 +11,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import random
 import string
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +67,9 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocabulary = list(dict.fromkeys(pieces))
     (directory / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
     tokenizer = BertTokenizerFast(
-        vocab_file=str(directory / "vocab.txt"), vocab={p: i for i, p in enumerate(vocabulary)}, model_max_length=64
+        vocab_file=str(directory / "vocab.txt"),
+        vocab={p: i for i, p in enumerate(vocabulary)},
+        model_max_length=64,
     )
     tokenizer.save_pretrained(str(directory))
     torch.manual_seed(0)
@@ -82,3 +86,17 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = BertForSequenceClassification(config).eval()
     model.save_pretrained(str(directory))
     return directory
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Fail on a skip where everything is installed, so that a hole in the tests is seen."""
+    report = yield
+    if (
+        report.skipped
+        and os.environ.get("POCKETFORMER_FORBID_SKIPS") == "1"
+        and not hasattr(report, "wasxfail")
+    ):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped where skips are forbidden: {report.longrepr}"
+    return report

@@ -1,0 +1,57 @@
+"""Write what is generated in docs/ (the CLI reference, the report's JSON Schema); --check only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from pocketformer.cli.root import VERBS, root
+from pocketformer.report.schema import Report
+
+DOCS = Path(__file__).parent
+
+
+def cli_reference() -> str:
+    """Every ``--help`` in one page."""
+    sections = ["# Command line\n\nGenerated from `--help` by `make docs`.\n"]
+    context = click.Context(root, info_name="pocketformer", max_content_width=100)
+    sections.append(_block("pocketformer", root.get_help(context)))
+    for verb in VERBS:
+        command = root.get_command(context, verb.name)
+        if command is None:
+            raise SystemExit(f"no command behind the verb {verb.name}")
+        child = click.Context(command, info_name=verb.name, parent=context, max_content_width=100)
+        sections.append(_block(f"pocketformer {verb.name}", command.get_help(child)))
+        if isinstance(command, click.Group):
+            for name, sub in command.commands.items():
+                grandchild = click.Context(sub, info_name=name, parent=child, max_content_width=100)
+                sections.append(_block(f"pocketformer {verb.name} {name}", sub.get_help(grandchild)))
+    return "\n".join(sections)
+
+
+def report_schema() -> str:
+    """The JSON Schema of report.json."""
+    return json.dumps(Report.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _block(title: str, text: str) -> str:
+    return f"## {title}\n\n```text\n{text.rstrip()}\n```\n"
+
+
+def main() -> None:
+    """Write, or compare and fail."""
+    wanted = {DOCS / "cli.md": cli_reference(), DOCS / "report.schema.json": report_schema()}
+    stale = [p for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        if stale:
+            raise SystemExit(f"out of date: {', '.join(p.name for p in stale)}; run `make docs`")
+        return
+    for path in stale:
+        path.write_text(wanted[path], encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""``pocketformer doctor``: what is installed, what is missing, and for which verb."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from pocketformer.cli.options import json_option
+
+
+@click.command("doctor")
+@json_option
+def command(as_json: bool) -> None:
+    """What is installed, what is missing, and which verbs need it."""
+    from pocketformer.pipeline.doctor import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([finding.to_dict() for finding in findings]))
+        return
+    for finding in findings:
+        state = finding.version or "missing"
+        click.echo(f"{finding.package:<22} {state:<12} {finding.purpose}")
+    missing = [finding for finding in findings if finding.version is None]
+    if missing:
+        extras = sorted({finding.extra for finding in missing})
+        click.echo(
+            f"\nTo add what is missing: pip install {' '.join(repr(f'pocketformer[{e}]') for e in extras)}"
+        )

@@ -1,0 +1,26 @@
+"""``pocketformer inspect``: what a model is made of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from pocketformer.cli.options import PATH, json_option, verbose_option
+
+
+@click.command("inspect")
+@click.argument("model", type=PATH)
+@json_option
+@verbose_option
+def command(model: Path, as_json: bool) -> None:
+    """Parameters, MACs and bytes per part of MODEL, what can be pruned, and what each export would do."""
+    from pocketformer.pipeline.inspect import inspect
+
+    found = inspect(model)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        return
+    for line in found.lines():
+        click.echo(line)

@@ -1,0 +1,127 @@
+"""Options that several verbs share, and the values they take."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Fraction(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A share, written ``1%`` or ``0.01``."""
+
+    name = "fraction"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """The share as a fraction of 1."""
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        try:
+            number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a share; write 1% or 0.01", param, ctx)
+        if not 0 <= number <= 1:
+            self.fail(f"{value!r} is not between 0% and 100% (1% is 0.01)", param, ctx)
+        return number
+
+
+class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """How many to keep: a whole number, or a share such as ``50%``."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        """An int, or a float as a fraction of 1."""
+        if isinstance(value, (int, float)):
+            return value
+        text = str(value).strip()
+        try:
+            if text.endswith("%"):
+                return float(text[:-1]) / 100
+            return int(text) if text.isdigit() else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a number or a share; write 6 or 50%", param, ctx)
+
+
+PATH = click.Path(path_type=Path)
+
+
+def data_options(required: bool) -> Callable[[Command], Command]:
+    """``--train`` and its companions."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--train", type=PATH, required=required, help="CSV, TSV, JSONL or Parquet to learn from."
+                ),
+                click.option("--test", type=PATH, help="Held-out file; read once, at the end."),
+                click.option("--validation", type=PATH, help="Default: a tenth of --train."),
+                click.option("--text-column", default="text", show_default=True),
+                click.option("--label-column", default="label", show_default=True, help="'none': no labels."),
+                click.option(
+                    "--max-length",
+                    type=click.IntRange(min=4),
+                    default=128,
+                    show_default=True,
+                    help="Tokens kept of a text.",
+                ),
+                click.option("--metric", help="accuracy, f1, f1_macro, matthews. Default: accuracy."),
+            )
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def run_options(function: Command) -> Command:
+    """Where to write and how to work."""
+    for option in reversed(
+        (
+            click.option("-o", "--output", type=PATH, required=True, help="Run directory to write."),
+            click.option("--force", is_flag=True, help="Write into a directory that holds something else."),
+            click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+            click.option("--threads", type=click.IntRange(min=1), help="Default: all cores available."),
+            json_option,
+            verbose_option,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def verbose_option(function: Command) -> Command:
+    """``-v``: log to stderr, tracebacks on errors."""
+
+    @click.option("-v", "--verbose", is_flag=True, help="Log to stderr; show tracebacks.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, verbose: bool, **kwargs: Any) -> Any:
+        if verbose:
+            logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def data_section(values: dict[str, Any]) -> Optional[dict[str, Any]]:
+    """The data section of a recipe from the data options, taken out of ``values``; None without ``--train``."""
+    section = {
+        name: values.pop(name) for name in ("train", "test", "validation", "text_column", "label_column")
+    }
+    if section["label_column"] == "none":
+        section["label_column"] = None
+    if section["train"] is None:
+        if section["test"] is not None or section["validation"] is not None:
+            raise click.UsageError("--test and --validation need --train.")
+        return None
+    return {name: value for name, value in section.items() if value is not None or name == "label_column"}

@@ -1,0 +1,90 @@
+"""Progress of a run on stderr: one line a finished stage, a bar with the time left for the one at work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+if TYPE_CHECKING:
+    from pocketformer.compress.context import Progress as StepProgress
+
+_SHOWN = ("parameters", "file_mb", "drop", "max_abs_difference")
+
+
+class TerminalListener:
+    """Draws a run as it goes on. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+        self._task: Any = None
+        self._title = ""
+
+    def __enter__(self) -> TerminalListener:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def run_started(self, stages: list[str]) -> None:
+        """Say what is to come."""
+        self.console.print(f"[dim]{len(stages)} stages: {' > '.join(stages)}[/dim]")
+
+    def stage_started(self, name: str, index: int, total: int) -> None:
+        """Begin a bar."""
+        self._title = f"[{index}/{total}] {name}"
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(escape(self._title), total=None, figures="")
+
+    def stage_progress(self, progress: StepProgress) -> None:
+        """Move the bar."""
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
+        self._progress.update(self._task, completed=progress.step, total=progress.total, figures=figures)
+
+    def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
+        """Leave one line that stays."""
+        del name
+        spent = "reused" if reused else f"{record['seconds']:.0f} s"
+        self.console.print(f"{escape(self._title):<20} {spent:>7}   {_figures(record['metrics'])}")
+        for note in record["notes"]:
+            self.console.print(f"{'':<20} {'':>7}   [dim]{escape(note)}[/dim]")
+
+    def note(self, text: str) -> None:
+        """A remark between stages."""
+        self.console.print(f"[dim]{escape(text)}[/dim]")
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    parts: list[str] = []
+    for name, value in metrics.items():
+        if name.startswith("validation_"):
+            parts.insert(0, f"{name.replace('_', ' ', 1)} {value:.1%}")
+        elif name == "parameters":
+            parts.append(f"{value / 1e6:.1f}M parameters")
+        elif name == "file_mb":
+            parts.append(f"{value:.1f} MB")
+        elif name in _SHOWN:
+            parts.append(f"{name.replace('_', ' ')} {value:.2g}")
+    return ", ".join(parts)

@@ -1,0 +1,45 @@
+"""``pocketformer prune``: remove layers, heads, neurons and vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pocketformer.cli.options import PATH, Count, data_options, data_section, run_options
+
+
+@click.command("prune")
+@click.argument("model", type=PATH)
+@data_options(required=False)
+@click.option("--layers", type=Count(), help="Layers to keep: a number or a share, spread evenly.")
+@click.option("--heads", type=Count(), help="Heads to keep in a layer: a number or a share.")
+@click.option("--ffn", type=Count(), help="Feed-forward neurons to keep in a layer: a number or a share.")
+@click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
+@run_options
+def command(
+    model: Path,
+    layers: Any,
+    heads: Any,
+    ffn: Any,
+    vocabulary: Any,
+    output: Path,
+    force: bool,
+    as_json: bool,
+    **values: Any,
+) -> int:
+    """Remove parts of MODEL (a directory or a run) that the data in --train needs least.
+
+    What is removed is gone: shapes and files shrink. Follow with `distill` to recover what was lost.
+    """
+    from pocketformer.cli.running import run_and_render, step_recipe
+
+    data = data_section(values)
+    structure = {n: v for n, v in {"layers": layers, "heads": heads, "ffn": ffn}.items() if v is not None}
+    steps: list[Any] = [{"prune": structure}] if structure else []
+    if vocabulary is not None:
+        steps.append({"vocabulary": {"size": vocabulary}})
+    if not steps:
+        raise click.UsageError("say what to keep: --layers, --heads, --ffn or --vocabulary.")
+    return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -1,0 +1,85 @@
+"""What all verbs that run a recipe do after parsing: run it, render the outcome, choose the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+import click
+
+from pocketformer.runtime.errors import BudgetNotMetError
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.recipe import Recipe
+    from pocketformer.pipeline.run import RunResult
+
+
+def run_and_render(recipe: Recipe, output: Path, *, force: bool, as_json: bool, dry_run: bool = False) -> int:
+    """Run ``recipe`` into ``output`` (or only say what would be done); the exit code."""
+    if dry_run:
+        return _render_plan(recipe, as_json=as_json)
+    from pocketformer.cli.progress import TerminalListener
+    from pocketformer.pipeline.run import run
+
+    with TerminalListener() as listener:
+        result = run(recipe, output, force=force, listener=listener)
+    if as_json:
+        click.echo(json.dumps(_as_json(result), ensure_ascii=False))
+    else:
+        _render(result)
+    return BudgetNotMetError.exit_code if result.budget_met is False else 0
+
+
+def step_recipe(
+    model: Path, steps: list[Any], values: Mapping[str, Any], data: Optional[dict[str, Any]]
+) -> Recipe:
+    """A recipe of these steps from the options that all step verbs share."""
+    from pocketformer.pipeline.recipe import Recipe
+
+    shared = {name: values[name] for name in ("max_length", "metric", "seed", "threads") if name in values}
+    mapping = {"model": model, "data": data, "steps": steps, **shared}
+    return Recipe.from_mapping(
+        {name: value for name, value in mapping.items() if value is not None}, source="options"
+    )
+
+
+def _render(result: RunResult) -> None:
+    if result.report is not None:
+        from rich.console import Console
+
+        from pocketformer.report.terminal import print_report
+
+        print_report(result.report, Console(highlight=False))
+        click.echo(f"Report:  {result.directory / 'report.html'}")
+        for target, path in result.bundles.items():
+            click.echo(f'Bundle:  {path}   (for {target}; try: pocketformer predict {path} "your text")')
+        return
+    for kind, place in result.artefacts.to_json(result.directory.resolve()).items():
+        click.echo(f"{kind}: {place}")
+
+
+def _as_json(result: RunResult) -> dict[str, Any]:
+    return {
+        "directory": str(result.directory),
+        "budget_met": result.budget_met,
+        "bundles": {name: str(path) for name, path in result.bundles.items()},
+        "artefacts": result.artefacts.to_json(result.directory.resolve()),
+        "stages": [
+            {"name": r["name"], "metrics": r["metrics"], "notes": r["notes"], "seconds": r["seconds"]}
+            for r in result.records
+        ],
+    }
+
+
+def _render_plan(recipe: Recipe, *, as_json: bool) -> int:
+    from pocketformer.pipeline.plan import plan
+
+    planned = plan(recipe)
+    if as_json:
+        click.echo(json.dumps(planned.to_dict(), ensure_ascii=False))
+        return 0
+    for line in planned.lines():
+        click.echo(line)
+    return 0

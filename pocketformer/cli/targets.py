@@ -1,0 +1,54 @@
+"""``pocketformer targets``: list, show and probe devices."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+import yaml
+
+from pocketformer.cli.options import json_option
+
+
+@click.group("targets")
+def command() -> None:
+    """List, show and probe devices."""
+
+
+@command.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    """The devices that Pocketformer knows."""
+    from pocketformer.targets.profile import list_targets
+
+    profiles = list_targets()
+    if as_json:
+        click.echo(json.dumps([profile.to_dict() for profile in profiles]))
+        return
+    for profile in profiles:
+        click.echo(f"{profile.name:<20} {profile.description}")
+
+
+@command.command("show")
+@click.argument("target")
+@json_option
+def show_command(target: str, as_json: bool) -> None:
+    """The profile of TARGET, a name or a YAML file."""
+    from pocketformer.targets.profile import find_target
+
+    _print(find_target(target).to_dict(), as_json)
+
+
+@command.command("probe")
+@json_option
+def probe_command(as_json: bool) -> None:
+    """What this machine has."""
+    from pocketformer.targets.probe import probe_cpu
+
+    _print(probe_cpu(), as_json)
+
+
+def _print(values: dict[str, Any], as_json: bool) -> None:
+    text = json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip()
+    click.echo(text)

@@ -1,0 +1,190 @@
+"""Distill: a student with some of the teacher's layers learns to give the teacher's answers.
+
+The student starts from layers of the model it is given (Sanh et al. 2019, DistilBERT) and learns from soft
+labels (Hinton et al. 2015) and from either the teacher's hidden states (Jiao et al. 2020, TinyBERT) or its
+self-attention relations (Wang et al. 2021, MiniLMv2). Labels are not used: the teacher speaks for them, so
+unlabelled and altered text serves as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pocketformer.compress.augmentation import AugmentationConfig, augment
+from pocketformer.compress.context import Progress, StepContext
+from pocketformer.compress.encoding import TextEncoding, pad_batch
+from pocketformer.compress.teacher_cache import build_teacher_cache
+from pocketformer.compress.training import TrainingConfig, summary_metrics, train_classifier
+from pocketformer.runtime.errors import ModelError, RecipeError
+from pocketformer.runtime.results import StepResult
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """Settings of ``distill``.
+
+    ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
+    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits. ``match_weight``: its
+    weight against the soft-label loss. ``relation_heads``: MiniLMv2's number of relation heads.
+    """
+
+    layers: tuple[int, ...] | int | float | None = None
+    temperature: float = 2.0
+    match: Literal["hidden_states", "relations", "none"] = "hidden_states"
+    match_weight: float = 1.0
+    relation_heads: int = 12
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None))
+
+
+def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> StepResult[Path]:
+    """Train the student taken from ``model_dir`` to imitate ``context.teacher``; write it to ``context.output``.
+
+    ``RecipeError`` without a teacher; ``ModelError`` when widths do not allow what is to be matched.
+    """
+    import torch
+
+    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.prune.layers import chosen_layers, select_layers
+
+    if context.teacher is None:
+        raise RecipeError("distillation needs a teacher", hint="Give a model with a trained head, or fine-tune first.")
+    torch.manual_seed(context.seed)
+    student = load_classifier(model_dir)
+    teacher = load_classifier(context.teacher)
+    notes: list[str] = []
+    if config.layers is not None:
+        total = student.config.num_hidden_layers
+        chosen = chosen_layers(config.layers, total)
+        student = select_layers(student, chosen)
+        notes.append(f"student starts from layers {', '.join(map(str, chosen))} of {total}")
+    matcher = _Matcher(config, student, teacher)
+
+    encoding = TextEncoding(context.teacher, context.max_length)
+    originals = encoding.encode(context.splits.train.texts)
+    altered = augment(originals, encoding.special_ids, context.max_length, config.augmentation, context.seed)
+    rows = [*originals, *altered]
+    context.work.mkdir(parents=True, exist_ok=True)
+    cache = build_teacher_cache(
+        teacher,
+        rows,
+        pad_id=encoding.pad_id,
+        vectors=matcher.teacher_view,
+        path=context.work / "teacher.npy",
+        on_batch=lambda done: context.on_progress(Progress(step=done, total=len(rows), figures={})),
+    )
+    del teacher
+
+    def collate(indices: list[int]) -> dict[str, torch.Tensor]:
+        batch = pad_batch([rows[index] for index in indices], encoding.pad_id)
+        batch["teacher_logits"] = cache.logits[indices]
+        vectors = cache.batch(indices, batch["input_ids"].shape[1])
+        if vectors is not None:
+            batch["teacher_vectors"] = vectors
+        return batch
+
+    count = len(originals)
+    summary = train_classifier(
+        student,
+        rows,
+        collate=collate,
+        compute_loss=matcher.loss,
+        config=config.training,
+        context=context,
+        encoding=encoding,
+        pools=[range(count), range(count, len(rows))],
+    )
+    matcher.close()
+    save_classifier(student, model_dir, context.output)
+    return StepResult(
+        output=context.output, metrics=summary_metrics(summary, context.metric), notes=tuple(notes)
+    )
+
+
+class _Matcher:
+    """Ties the losses to the two models: which vectors are read where, and how they are compared."""
+
+    def __init__(self, config: DistillConfig, student: Any, teacher: Any) -> None:
+        self._config = config
+        student_layers = student.config.num_hidden_layers
+        teacher_layers = teacher.config.num_hidden_layers
+        self._student_vectors: list[torch.Tensor] = []
+        self._teacher_vectors: list[torch.Tensor] = []
+        self._handles: list[Any] = []
+        if config.match == "hidden_states":
+            if student.config.hidden_size != teacher.config.hidden_size:
+                raise ModelError(
+                    f"hidden states of width {student.config.hidden_size} cannot be matched with width "
+                    f"{teacher.config.hidden_size}",
+                    hint="Use match: relations, which compares models of different width.",
+                )
+            # After its j-th layer the student should stand where the teacher stands after the same share of its own.
+            self._blocks = [round((j + 1) * teacher_layers / student_layers) for j in range(student_layers)]
+        elif config.match == "relations":
+            self._handles += self._listen(student, student_layers - 1, self._student_vectors)
+            self._handles += self._listen(teacher, teacher_layers - 1, self._teacher_vectors)
+
+    @staticmethod
+    def _listen(model: Any, layer: int, into: list[torch.Tensor]) -> list[Any]:
+        from pocketformer.compress.families import layer_parts
+
+        parts = layer_parts(model)[layer]
+        return [
+            linear.register_forward_hook(lambda _module, _inputs, output: into.append(output))
+            for linear in (parts.query, parts.key, parts.value)
+        ]
+
+    def teacher_view(
+        self, teacher: Any, batch: dict[str, torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits and the vectors to imitate, [vectors, batch, length, width] or None."""
+        import torch
+
+        self._teacher_vectors.clear()
+        out = teacher(**batch, output_hidden_states=self._config.match == "hidden_states")
+        if self._config.match == "hidden_states":
+            return out.logits, torch.stack([out.hidden_states[block] for block in self._blocks])
+        if self._config.match == "relations":
+            return out.logits, torch.stack(self._teacher_vectors)
+        return out.logits, None
+
+    def loss(self, student: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Soft-label loss plus the weighted matching loss of one batch."""
+        from pocketformer.compress.distill_core import hidden_state_loss, relation_loss, soft_label_loss
+
+        self._student_vectors.clear()
+        config = self._config
+        mask = batch["attention_mask"]
+        out = student(
+            input_ids=batch["input_ids"],
+            attention_mask=mask,
+            output_hidden_states=config.match == "hidden_states",
+        )
+        loss = soft_label_loss(out.logits, batch["teacher_logits"], config.temperature)
+        if config.match == "none":
+            return loss
+        targets = batch["teacher_vectors"]
+        if config.match == "hidden_states":
+            pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = list(
+                zip(out.hidden_states[1:], targets, strict=True)
+            )
+            matched = [hidden_state_loss(mine, target, mask) for mine, target in pairs]
+        else:
+            matched = [
+                relation_loss(mine, target, mask, config.relation_heads)
+                for mine, target in zip(self._student_vectors, targets, strict=True)
+            ]
+        for term in matched:
+            loss = loss + config.match_weight * term
+        return loss
+
+    def close(self) -> None:
+        """Take the hooks out of the models again."""
+        for handle in self._handles:
+            handle.remove()

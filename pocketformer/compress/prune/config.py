@@ -1,0 +1,80 @@
+"""How much of a model stays: settings of the pruning steps, free of heavy imports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pocketformer.runtime.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PruneConfig:
+    """How many layers stay, and how much of each.
+
+    ``layers``, ``heads`` and ``ffn``: an ``int`` is a count (of layers; of heads or neurons in each layer,
+    where one that has fewer keeps what it has), a ``float`` in (0, 1] a share of what there is; widths are
+    rounded down to ``width_multiple``. Layers are kept evenly spread; the rest goes by Fisher saliency.
+
+    ``allocation``: "uniform" keeps the same in every layer; "global" lets all layers' heads and neurons
+    compete, by saliency per parameter, for the same number of parameters together, with at least one head and
+    ``width_multiple`` neurons in each layer. ``protected_layers`` (numbers after ``layers`` was applied) are
+    left whole and do not count. ``samples`` examples, drawn with ``seed``, are read in batches of
+    ``batch_size``.
+    """
+
+    layers: int | float = 1.0
+    heads: int | float = 1.0
+    ffn: int | float = 1.0
+    allocation: Literal["uniform", "global"] = "uniform"
+    protected_layers: tuple[int, ...] = ()
+    width_multiple: int = 8
+    samples: int = 1024
+    batch_size: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "heads", "ffn"):
+            _check_amount(name, getattr(self, name))
+        _check_choice("allocation", self.allocation, ("uniform", "global"))
+        for name in ("width_multiple", "samples", "batch_size"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"{name} is {getattr(self, name)}", hint="It must be 1 or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyConfig:
+    """How many embedding rows stay.
+
+    ``size``: a count of rows or a share of the vocabulary; more are kept when the texts need more.
+    ``replacement``: what becomes of the other pieces, "split" or "nearest" (see ``vocabulary``).
+    ``max_positions``: also cut the position embeddings to this many tokens.
+    ``iterations`` and ``seed`` belong to the clustering of "nearest".
+    """
+
+    size: int | float = 0.4
+    replacement: Literal["split", "nearest"] = "split"
+    max_positions: int | None = None
+    iterations: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_amount("size", self.size)
+        _check_choice("replacement", self.replacement, ("split", "nearest"))
+        if self.max_positions is not None and self.max_positions < 1:
+            raise RecipeError(f"max_positions is {self.max_positions}", hint="Keep at least one position.")
+        if self.iterations < 0:
+            raise RecipeError(f"iterations is {self.iterations}", hint="It must be 0 or more.")
+
+
+def _check_amount(name: str, value: Any) -> None:
+    count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if not count and not (isinstance(value, float) and 0 < value <= 1):
+        raise RecipeError(
+            f"{name} is {value!r}", hint="Give a count (1 or more) or a share above 0, up to 1.0."
+        )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise RecipeError(f"{name} is {value!r}", hint=f"Choose one of: {', '.join(choices)}.")

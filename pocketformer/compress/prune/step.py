@@ -1,0 +1,76 @@
+"""The two pruning steps of a recipe: structure (layers, heads, neurons) and vocabulary."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.compress.context import Progress, StepContext
+from pocketformer.compress.encoding import TextEncoding, bucketed_batches, pad_batch
+from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
+from pocketformer.runtime.results import StepResult
+
+if TYPE_CHECKING:
+    import torch
+
+# Timing workloads reach to 128 tokens: a model whose texts are shorter keeps that many positions.
+_FEWEST_POSITIONS = 128
+
+
+def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepResult[Path]:
+    """Remove layers, heads and neurons of ``model_dir`` by their saliency on the train split."""
+    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.prune.layers import chosen_layers, select_layers
+    from pocketformer.compress.prune.structure import prune_structure
+
+    model = load_classifier(model_dir)
+    notes: list[str] = []
+    total = model.config.num_hidden_layers
+    chosen = chosen_layers(config.layers, total)
+    if len(chosen) < total:
+        model = select_layers(model, chosen)
+        notes.append(f"layers {', '.join(map(str, chosen))} of {total} stay")
+    result = prune_structure(model, config, _saliency_batches(model_dir, config, context))
+    save_classifier(result.output, model_dir, context.output)
+    return StepResult(output=context.output, metrics=dict(result.metrics), notes=(*notes, *result.notes))
+
+
+def prune_vocabulary_step(
+    model_dir: Path, config: VocabularyConfig, context: StepContext
+) -> StepResult[Path]:
+    """Remove embedding rows of ``model_dir`` that neither train nor validation texts need, and unused positions."""
+    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.prune.vocabulary import prune_vocabulary
+
+    texts = [*context.splits.train.texts, *context.splits.validation.texts]
+    if config.max_positions is None:
+        config = replace(config, max_positions=max(context.max_length, _FEWEST_POSITIONS))
+    tokenizer_dir = context.work / "tokenizer"
+    tokenizer_dir.mkdir(parents=True, exist_ok=True)
+    result = prune_vocabulary(load_classifier(model_dir), model_dir, texts, config, tokenizer_dir)
+    save_classifier(result.output, tokenizer_dir, context.output)
+    return StepResult(output=context.output, metrics=dict(result.metrics), notes=tuple(result.notes))
+
+
+def _saliency_batches(
+    model_dir: Path, config: PruneConfig, context: StepContext
+) -> Iterator[dict[str, torch.Tensor]]:
+    import torch
+
+    encoding = TextEncoding(model_dir, context.max_length)
+    train = context.splits.train
+    rng = random.Random(config.seed or context.seed)
+    chosen = rng.sample(range(len(train)), min(config.samples, len(train)))
+    rows = encoding.encode([train.texts[index] for index in chosen])
+    labels: Any = None if train.labels is None else [train.labels[index] for index in chosen]
+    done = 0
+    for indices in bucketed_batches([len(row) for row in rows], config.batch_size):
+        batch = pad_batch([rows[index] for index in indices], encoding.pad_id)
+        if labels is not None:
+            batch["labels"] = torch.tensor([labels[index] for index in indices])
+        yield batch
+        done += len(indices)
+        context.on_progress(Progress(step=done, total=len(rows)))

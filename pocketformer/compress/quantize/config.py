@@ -1,0 +1,70 @@
+"""Settings of the quantizers; importing them needs neither torch nor onnxruntime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicConfig:
+    """int8 weights, activations quantized to uint8 while running: no calibration.
+
+    ``per_channel`` gives each output column its own scale. ``reduce_range`` keeps weights to 7 bits: on
+    x86 without VNNI the products of uint8 and int8 are added in pairs into 16 bits, which saturate
+    otherwise.
+    """
+
+    per_channel: bool = True
+    reduce_range: bool = False
+    weight_type: Literal["int8", "uint8"] = "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaticConfig:
+    """int8 weights and activations with ranges fixed by calibration, as QuantizeLinear/DequantizeLinear.
+
+    ``method`` is how ranges are chosen from the calibration's activations; ``percentile`` is what share
+    of them the range covers for method "percentile", in percent. ``calibration_batches`` is the largest
+    number of feeds that are run.
+    """
+
+    per_channel: bool = True
+    reduce_range: bool = False
+    activation_type: Literal["int8", "uint8"] = "uint8"
+    weight_type: Literal["int8", "uint8"] = "int8"
+    method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    percentile: float = 99.99
+    calibration_batches: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralCompressorConfig:
+    """neural-compressor's static path: PyTorch 2 export, observers, int8 QuantizeLinear/DequantizeLinear.
+
+    ``activation_symmetric`` is what engines want that take only zero zero-points.
+    """
+
+    activation_type: Literal["int8", "uint8"] = "uint8"
+    activation_symmetric: bool = False
+    per_channel: bool = True
+    calibration_batches: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingsConfig:
+    """Embedding tables as codes with scales, looked up first and expanded afterwards.
+
+    ``bits`` is 8 or 4, for the word table; position and type tables, which are small and read in every
+    text, take 8 bits, and tables under ``smallest_bytes`` stay as they are. ``block_size`` columns share a
+    scale; None means a whole row. With 8 bits and whole rows the graph uses standard operators only; else
+    com.microsoft GatherBlockQuantized, which wants a power of 2 of at least 16. ``grid`` is how many clipped
+    ranges are tried for each scale (see ``embeddings_core``). ``half_scales`` stores scales as float16.
+    """
+
+    bits: Literal[4, 8] = 8
+    block_size: int | None = None
+    symmetric: bool = True
+    grid: int = 16
+    half_scales: bool = False
+    smallest_bytes: int = 8192

@@ -1,0 +1,306 @@
+"""Rewrite the embedding tables of an ONNX graph into int8 or int4 codes that are expanded after the look-up.
+
+Half of a small encoder's bytes are its word table, and a call reads a few rows of it. Each
+``Gather(table, ids)`` becomes either standard operators over whole rows (8 bits),
+
+    Cast(Gather(codes, ids)) * Gather(scales, ids) [+ Gather(offsets, ids)],
+
+or one com.microsoft ``GatherBlockQuantized`` over blocks of columns (8 or 4 bits, codes packed in uint8, so
+that neither a newer opset nor int4 tensors are needed). An ``EmbedLayerNormalization`` that onnxruntime's
+optimizer made is taken apart first. Nothing but the tables changes, so this works before and after the
+products are quantized.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketformer.compress.quantize.config import EmbeddingsConfig
+from pocketformer.compress.quantize.embeddings_core import QuantizedTable, pack, quantize_table
+from pocketformer.compress.quantize.graph_state import AlreadyQuantizedError, load, save
+from pocketformer.runtime.errors import InputError, ModelError
+from pocketformer.runtime.results import StepResult
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+_MICROSOFT = "com.microsoft"
+_SMALLEST_BLOCK = 16  # of GatherBlockQuantized
+
+
+def quantize_embeddings(
+    graph: Path,
+    output: Path,
+    config: EmbeddingsConfig,
+) -> StepResult[Path]:
+    """Write ``graph`` with quantized embedding tables.
+
+    Metrics: ``bytes`` of the file, ``tables`` quantized, ``table_bytes`` that they take now,
+    ``relative_error``: root of the summed squared error of the word table over its summed squares. Notes
+    name tables that were left. Raises ``AlreadyQuantizedError`` when they are quantized already,
+    ``ModelError`` when the graph looks up no table, ``InputError`` for settings that no operator takes.
+    """
+    _check(config)
+    model = load(graph)
+    taken = {"QEmbedLayerNormalization", "GatherBlockQuantized"} & {n.op_type for n in model.graph.node}
+    if taken:
+        raise AlreadyQuantizedError(
+            f"the embeddings of {graph} are quantized already ({', '.join(sorted(taken))})",
+            hint="Start from the graph before that step.",
+        )
+    unfuse_embeddings(model)
+    rewriter = _Rewriter(model, config)
+    rewriter.run()
+    if not rewriter.tables:
+        raise ModelError(
+            f"{graph} looks up no embedding table of at least {config.smallest_bytes} bytes in float32",
+            hint="Leave the candidates with quantized embeddings out, or start from the exported graph.",
+        )
+    save(model, output)
+    return StepResult(
+        output=output,
+        metrics={
+            "bytes": float(output.stat().st_size),
+            "tables": float(rewriter.tables),
+            "table_bytes": float(rewriter.table_bytes),
+            "relative_error": rewriter.relative_error,
+        },
+        notes=rewriter.notes,
+    )
+
+
+def _check(config: EmbeddingsConfig) -> None:
+    block = config.block_size
+    if config.bits == 4 and block is None:
+        raise InputError("4-bit embeddings need a block size", hint="Use block_size 32, 64 or 128.")
+    if block is not None and (block < _SMALLEST_BLOCK or block & (block - 1)):
+        raise InputError(
+            f"block_size is {block}", hint=f"Use a power of 2 of at least {_SMALLEST_BLOCK}, such as 64."
+        )
+
+
+class _Rewriter:
+    """Replaces the look-ups of one graph in place, and counts."""
+
+    def __init__(self, model: Any, config: EmbeddingsConfig) -> None:
+        self.graph = model.graph
+        self.config = config
+        self.initializers = {item.name: item for item in self.graph.initializer}
+        self.tables = 0
+        self.table_bytes = 0
+        self.relative_error = 0.0
+        self.notes: list[str] = []
+
+    def run(self) -> None:
+        lookups = self._lookups()
+        word_ids = _aliases(self.graph, "input_ids")
+        for name, nodes in lookups.items():
+            others = [n for n in self.graph.node if name in n.input and not any(n is m for m in nodes)]
+            if others:
+                self.notes.append(f"{name} stays float32: {others[0].op_type} reads it too")
+                continue
+            is_word = any(node.input[1] in word_ids for node in nodes)
+            # Position and type tables are small and their rows take part in every text.
+            config = self.config if is_word else replace(self.config, bits=8)
+            self._replace(name, nodes, config, is_word)
+
+    def _lookups(self) -> dict[str, list[NodeProto]]:
+        """Gather nodes along the rows of float32 tables that are large enough, by table."""
+        from onnx import TensorProto
+
+        found: dict[str, list[NodeProto]] = {}
+        for node in self.graph.node:
+            if node.op_type != "Gather" or any(a.name == "axis" and a.i != 0 for a in node.attribute):
+                continue
+            table = self.initializers.get(node.input[0])
+            if table is None or len(table.dims) != 2 or table.data_type != TensorProto.FLOAT:
+                continue
+            if 4 * table.dims[0] * table.dims[1] >= self.config.smallest_bytes:
+                found.setdefault(table.name, []).append(node)
+        return found
+
+    def _replace(self, name: str, nodes: list[NodeProto], config: EmbeddingsConfig, is_word: bool) -> None:
+        from onnx import numpy_helper
+
+        table = numpy_helper.to_array(self.initializers[name]).astype(np.float32)
+        block = table.shape[1] if config.block_size is None else config.block_size
+        try:
+            quantized = quantize_table(
+                table,
+                bits=config.bits,
+                block=block,
+                symmetric=config.symmetric,
+                grid=config.grid,
+                scale_dtype=np.float16 if config.half_scales else np.float32,
+            )
+        except ValueError as error:
+            raise ModelError(f"{name}: {error}", hint="Check the model's weights.") from error
+        if is_word:
+            energy = float((table.astype(np.float64) ** 2).sum())
+            wrong = float(((table - quantized.dequantize()).astype(np.float64) ** 2).sum())
+            self.relative_error = (wrong / energy) ** 0.5 if energy else 0.0
+        self.graph.initializer.remove(self.initializers[name])
+        arrays = _row_arrays(quantized) if config.block_size is None else _block_arrays(quantized)
+        scales = arrays["scales"]
+        arrays["scales"] = scales.astype(np.float16) if config.half_scales else scales
+        for suffix, array in arrays.items():
+            self.graph.initializer.append(numpy_helper.from_array(array, f"{name}_{suffix}"))
+            self.table_bytes += array.nbytes
+        for node in nodes:
+            make = _row_nodes if config.block_size is None else _block_nodes
+            new = make(node, name, tuple(arrays), quantized, config.half_scales)
+            place = next(i for i, other in enumerate(self.graph.node) if other is node)
+            del self.graph.node[place]
+            for offset, item in enumerate(new):
+                self.graph.node.insert(place + offset, item)
+        self.tables += 1
+
+
+def _row_arrays(table: QuantizedTable) -> dict[str, NDArray[Any]]:
+    """Codes int8 and a scale for each row; asymmetric rows also get an offset, -zero point x scale."""
+    middle = 1 << (table.bits - 1)
+    arrays: dict[str, NDArray[Any]] = {
+        "codes": (table.codes.astype(np.int16) - middle).astype(np.int8),
+        "scales": table.scales,
+    }
+    if table.zero_points is not None:
+        arrays["offsets"] = (middle - table.zero_points.astype(np.float32)) * table.scales
+    return arrays
+
+
+def _block_arrays(table: QuantizedTable) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {"codes": pack(table.codes, table.bits), "scales": table.scales}
+    if table.zero_points is not None:
+        arrays["zero_points"] = pack(table.zero_points, table.bits)
+    return arrays
+
+
+def _row_nodes(
+    node: NodeProto, name: str, arrays: tuple[str, ...], _: QuantizedTable, half: bool
+) -> list[NodeProto]:
+    from onnx import TensorProto, helper
+
+    ids, result = node.input[1], node.output[0]
+    nodes = []
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    codes = add("Gather", [f"{name}_codes", ids], f"{result}_codes")
+    codes = add("Cast", [codes], f"{result}_float", to=TensorProto.FLOAT)
+    scale = add("Gather", [f"{name}_scales", ids], f"{result}_scale")
+    if half:
+        scale = add("Cast", [scale], f"{result}_scale_float", to=TensorProto.FLOAT)
+    if "offsets" in arrays:
+        product = add("Mul", [codes, scale], f"{result}_scaled")
+        offset = add("Gather", [f"{name}_offsets", ids], f"{result}_offset")
+        add("Add", [product, offset], result)
+    else:
+        add("Mul", [codes, scale], result)
+    return nodes
+
+
+def _block_nodes(
+    node: NodeProto, name: str, arrays: tuple[str, ...], table: QuantizedTable, half: bool
+) -> list[NodeProto]:
+    from onnx import TensorProto, helper
+
+    ids, result = node.input[1], node.output[0]
+    inputs = [f"{name}_codes", ids, f"{name}_scales"]
+    if "zero_points" in arrays:
+        inputs.append(f"{name}_zero_points")
+    looked_up = f"{result}_half" if half else result
+    nodes = [
+        helper.make_node(
+            "GatherBlockQuantized",
+            inputs,
+            [looked_up],
+            name=f"{result}_blocks",
+            domain=_MICROSOFT,
+            bits=table.bits,
+            block_size=table.block,
+            gather_axis=0,
+            quantize_axis=1,
+        )
+    ]
+    if half:
+        nodes.append(
+            helper.make_node("Cast", [looked_up], [result], name=f"{result}_float", to=TensorProto.FLOAT)
+        )
+    return nodes
+
+
+def unfuse_embeddings(model: Any) -> int:
+    """Take every EmbedLayerNormalization of ``model`` apart, in place; how many there were.
+
+    word[ids] + position[0 .. sequence) + type[type ids], then LayerNormalization; its second output, the
+    number of visible tokens in each row, is summed from the mask where something reads it.
+    """
+    from onnx import helper
+
+    graph = model.graph
+    fused = [node for node in graph.node if node.op_type == "EmbedLayerNormalization"]
+    for number, node in enumerate(fused):
+        read = {name for other in graph.node for name in other.input} | {item.name for item in graph.output}
+        new = _single_operators(graph, node, f"embeddings_{number}", read)
+        place = next(i for i, other in enumerate(graph.node) if other is node)
+        del graph.node[place]
+        for offset, item in enumerate(new):
+            graph.node.insert(place + offset, item)
+    if fused and not any(item.domain == _MICROSOFT for item in model.opset_import):
+        model.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
+    return len(fused)
+
+
+def _single_operators(graph: Any, node: NodeProto, prefix: str, read: set[str]) -> list[NodeProto]:
+    from onnx import TensorProto, helper, numpy_helper
+
+    names = [*node.input, *[""] * (9 - len(node.input))]
+    ids, types, words, positions, segments, gamma, beta, mask, position_ids = names
+    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-12)
+    outputs = [*node.output, *[""] * (3 - len(node.output))]
+    nodes: list[NodeProto] = []
+
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(value: list[int] | int, suffix: str) -> str:
+        array = np.array(value, np.int64)
+        graph.initializer.append(numpy_helper.from_array(array, f"{prefix}_{suffix}"))
+        return f"{prefix}_{suffix}"
+
+    total = add("Gather", [words, ids], f"{prefix}_word")
+    if not position_ids:
+        shape = add("Shape", [ids], f"{prefix}_shape")
+        length = add("Gather", [shape, constant(1, "axis")], f"{prefix}_length")
+        position_ids = add(
+            "Range", [constant(0, "zero"), length, constant(1, "one")], f"{prefix}_position_ids"
+        )
+    position = add("Gather", [positions, position_ids], f"{prefix}_position")
+    total = add("Add", [total, position], f"{prefix}_sum")
+    if types and segments:
+        total = add("Add", [total, add("Gather", [segments, types], f"{prefix}_type")], f"{prefix}_all")
+    if outputs[2] and outputs[2] in read:
+        add("Identity", [total], outputs[2])
+    add("LayerNormalization", [total, gamma, beta], outputs[0], axis=-1, epsilon=epsilon)
+    if outputs[1] and outputs[1] in read:
+        # Attention takes the count as int32, whatever the mask's own type.
+        summed = add("ReduceSum", [mask, constant([1], "mask_axes")], f"{prefix}_visible", keepdims=0)
+        add("Cast", [summed], outputs[1], to=TensorProto.INT32)
+    return nodes
+
+
+def _aliases(graph: Any, name: str) -> set[str]:
+    """``name`` and every tensor that only casts or passes it on."""
+    found = {name}
+    for node in graph.node:
+        if node.op_type in ("Cast", "Identity") and node.input[0] in found:
+            found.update(node.output)
+    return found

@@ -1,0 +1,83 @@
+"""What a teacher says of every text, computed once and kept: logits in memory, hidden states on disk.
+
+Hidden states are float16 in one flat memory-mapped file, tokens of all texts after each other, so that a large
+corpus costs disk and not memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pocketformer.compress.encoding import TokenIds, iterate_padded
+
+if TYPE_CHECKING:
+    import torch
+
+
+class TeacherCache:
+    """Logits [texts, labels] and vectors [texts' tokens, vectors, width] of a teacher over ``rows``."""
+
+    def __init__(self, logits: torch.Tensor, vectors: np.ndarray | None, offsets: np.ndarray) -> None:
+        self.logits = logits
+        self._vectors = vectors
+        self._offsets = offsets
+
+    def batch(self, indices: Sequence[int], length: int) -> torch.Tensor | None:
+        """The vectors of these texts, float32 [vectors, batch, length, width], zero where no token stands."""
+        import torch
+
+        if self._vectors is None:
+            return None
+        count, width = self._vectors.shape[1:]
+        out = np.zeros((len(indices), length, count, width), dtype=np.float32)
+        for position, index in enumerate(indices):
+            first, last = self._offsets[index], self._offsets[index + 1]
+            out[position, : last - first] = self._vectors[first:last]
+        return torch.from_numpy(out).permute(2, 0, 1, 3)
+
+
+def build_teacher_cache(
+    teacher: Any,
+    rows: Sequence[TokenIds],
+    *,
+    pad_id: int,
+    vectors: Callable[[Any, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor | None]],
+    path: Path,
+    on_batch: Callable[[int], None] = lambda _: None,
+) -> TeacherCache:
+    """Run ``teacher`` over ``rows`` once.
+
+    ``vectors(teacher, batch)`` gives the logits [batch, labels] and, or None, the vectors to imitate
+    [vectors, batch, length, width]. ``path`` is where the vectors are kept; ``on_batch`` hears how many rows
+    are done.
+    """
+    import torch
+
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    store: np.ndarray | None = None
+    logits: torch.Tensor | None = None
+    done = 0
+    teacher.eval()
+    with torch.inference_mode():
+        for indices, batch in iterate_padded(rows, pad_id):
+            batch_logits, batch_vectors = vectors(teacher, batch)
+            if logits is None:
+                logits = torch.empty((len(rows), batch_logits.shape[-1]))
+            logits[indices] = batch_logits.float()
+            if batch_vectors is not None:
+                if store is None:
+                    shape = (int(offsets[-1]), batch_vectors.shape[0], batch_vectors.shape[-1])
+                    store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+                flat = batch_vectors.permute(1, 2, 0, 3).half().numpy()
+                for position, index in enumerate(indices):
+                    store[offsets[index] : offsets[index + 1]] = flat[position, : len(rows[index])]
+            done += len(indices)
+            on_batch(done)
+    if logits is None:
+        raise ValueError("a teacher cache needs at least one row")
+    # Tensors made under inference_mode may not enter autograd later.
+    return TeacherCache(logits.clone(), store, offsets)

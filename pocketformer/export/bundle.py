@@ -1,0 +1,201 @@
+"""Write the directory that an app embeds: graph, tokenizer, golden samples, manifest, README.
+
+The golden samples are computed by loading the finished directory through the runtime, so that what is
+proven is what ships. The directory is made beside its place and renamed: it exists whole or not at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pocketformer.export.graph_file import load_graph
+from pocketformer.export.inspect_graph import inspect_graph
+from pocketformer.runtime.errors import ExportError, InputError, VerificationError
+from pocketformer.runtime.golden import golden_to_jsonl, make_golden
+from pocketformer.runtime.manifest import (
+    MANIFEST_FILE,
+    FileEntry,
+    Manifest,
+    Postprocessing,
+    Preprocessing,
+    SessionSettings,
+    TensorSpec,
+    file_entry,
+)
+from pocketformer.runtime.model import load
+from pocketformer.runtime.results import StepResult
+from pocketformer.runtime.verify import verify
+
+# How far golden logits may lie apart on another processor. Dynamic int8 rounds activations, so a last-bit
+# difference in a float sum can move a value by one whole step of its scale; float graphs only reorder sums.
+FLOAT_TOLERANCE = 1e-3
+INTEGER_TOLERANCE = 0.1
+_GRAPH, _TOKENIZER, _GOLDEN, _README, _LICENSE = (
+    "model.onnx",
+    "tokenizer.json",
+    "golden.jsonl",
+    "README.md",
+    "LICENSE.txt",
+)
+
+
+def write_bundle(
+    output_dir: Path,
+    *,
+    graph: Path,
+    tokenizer_json: Path,
+    labels: Sequence[str],
+    max_length: int,
+    pad_id: int,
+    golden_texts: Sequence[str],
+    precision: str,
+    target: str,
+    session: SessionSettings,
+    provenance: Mapping[str, Any],
+    name: str,
+    license_text: str | None = None,
+    tolerance: float | None = None,
+) -> StepResult[Path]:
+    """Write the bundle ``output_dir``, which must not exist yet, and verify it.
+
+    ``graph`` is the ONNX file that ships, ``labels`` stand in the order of its logits, ``max_length`` and
+    ``pad_id`` are the tokenizer's settings, ``golden_texts`` at least one text to replay. ``license_text``
+    is the licence of the model that this one came from. ``tolerance`` is the largest absolute difference of
+    golden logits that ``verify`` allows; by default it follows from the graph's precision.
+
+    Metrics: ``bytes`` of all files, ``graph_bytes``, ``golden_samples``, ``tolerance``. Raises
+    ``InputError`` when the directory exists, ``VerificationError`` when the bundle does not verify.
+    """
+    if output_dir.exists():
+        raise InputError(f"{output_dir} exists already", hint="Remove it, or write the bundle elsewhere.")
+    if not golden_texts:
+        raise ExportError("a bundle needs at least one golden text", hint="Pass texts of the task.")
+    for source in (graph, tokenizer_json):
+        if not source.is_file():
+            raise ExportError(f"{source} does not exist", hint="Run the export step first.")
+    allowed = tolerance
+    if allowed is None:
+        allowed = INTEGER_TOLERANCE if inspect_graph(graph).quantized else FLOAT_TOLERANCE
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its final place, so that the rename stays on one file system.
+    work = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", dir=output_dir.parent))
+    try:
+        shutil.copyfile(graph, work / _GRAPH)
+        shutil.copyfile(tokenizer_json, work / _TOKENIZER)
+        if license_text:
+            (work / _LICENSE).write_text(license_text, encoding="utf-8")
+        inputs, outputs = _tensor_specs(work / _GRAPH)
+        manifest = Manifest(
+            name=name,
+            target=target,
+            precision=precision,
+            graph=_GRAPH,
+            inputs=inputs,
+            outputs=outputs,
+            preprocessing=Preprocessing(max_length=max_length, pad_id=pad_id, tokenizer_file=_TOKENIZER),
+            postprocessing=Postprocessing(labels=tuple(labels)),
+            session=session,
+            golden_file=_GOLDEN,
+            tolerance=allowed,
+            provenance=dict(provenance),
+            runtime={
+                "name": "onnxruntime",
+                "version": _version("onnxruntime"),
+                "tokenizers": _version("tokenizers"),
+            },
+            files={},
+        )
+        (work / _README).write_text(_readme(manifest, bool(license_text)), encoding="utf-8")
+        # A first manifest with an empty golden file lets the runtime itself compute the golden samples.
+        (work / _GOLDEN).write_text("", encoding="utf-8")
+        _write_manifest(work, manifest)
+        samples = make_golden(load(work), list(golden_texts))
+        (work / _GOLDEN).write_text(golden_to_jsonl(samples), encoding="utf-8")
+        _write_manifest(work, manifest)
+        report = verify(work)
+        if not report.ok:
+            failed = next(check for check in report.checks if not check.ok)
+            raise VerificationError(
+                f"the bundle does not verify, {failed.name}: {failed.detail}",
+                hint="The graph gives other answers from run to run; do not ship it.",
+            )
+        work.chmod(0o755)  # a temporary directory is private, a bundle is not
+        work.rename(output_dir)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    files = [path for path in output_dir.rglob("*") if path.is_file()]
+    return StepResult(
+        output=output_dir,
+        metrics={
+            "bytes": float(sum(path.stat().st_size for path in files)),
+            "graph_bytes": float((output_dir / _GRAPH).stat().st_size),
+            "golden_samples": float(len(samples)),
+            "tolerance": allowed,
+        },
+    )
+
+
+def _write_manifest(work: Path, manifest: Manifest) -> None:
+    entries: dict[str, FileEntry] = {
+        path.relative_to(work).as_posix(): file_entry(path)
+        for path in sorted(work.rglob("*"))
+        if path.is_file() and path.name != MANIFEST_FILE
+    }
+    (work / MANIFEST_FILE).write_text(replace(manifest, files=entries).to_json(), encoding="utf-8")
+
+
+def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """What the graph itself says that it takes and gives."""
+    import onnx
+
+    graph = load_graph(path).graph
+
+    def spec(item: Any, axes: tuple[str, ...]) -> TensorSpec:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(item.type.tensor_type.elem_type)
+        return TensorSpec(name=item.name, dtype=str(dtype), axes=axes)
+
+    inputs = tuple(spec(item, ("batch", "sequence")) for item in graph.input)
+    return inputs, tuple(spec(item, ("batch", "label")) for item in graph.output)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _readme(manifest: Manifest, licensed: bool) -> str:
+    labels = ", ".join(f"`{label}`" for label in manifest.postprocessing.labels)
+    licence = (
+        f"\nThe licence of the model that this one was made from stands in `{_LICENSE}`.\n"
+        if licensed
+        else ""
+    )
+    return f"""# {manifest.name}
+
+A text classifier for {manifest.target}, {manifest.precision}. Labels: {labels}.
+
+    pip install pocketformer
+
+    from pocketformer import load
+    model = load("path/to/this/directory")
+    print(model.predict(["your text"])[0].label)
+
+Or on the command line: `pocketformer predict DIRECTORY "your text"`. `pocketformer verify DIRECTORY`
+proves on any device that the files are whole and that the golden samples give the logits that they gave
+when this was made (within {manifest.tolerance:g}).
+
+| File | What it is |
+|---|---|
+| `{_GRAPH}` | the graph; it was made and verified with onnxruntime {manifest.runtime["version"]} |
+| `{_TOKENIZER}` | the tokenizer; texts are cut to {manifest.preprocessing.max_length} tokens |
+| `{MANIFEST_FILE}` | inputs, outputs, labels, session settings, provenance, SHA-256 of every file |
+| `{_GOLDEN}` | texts with their token ids and logits, replayed by `verify` |
+{licence}"""

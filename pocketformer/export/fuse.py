@@ -1,0 +1,158 @@
+"""Fuse an exported graph into the operators that onnxruntime runs fastest on CPU.
+
+onnxruntime's own transformer optimizer does the rewriting: Attention, SkipLayerNormalization, BiasGelu and
+EmbedLayerNormalization. It reads the number of heads of each layer out of the graph, so pruned layers with
+different numbers of heads fuse too; what it cannot read it leaves as it is. Nothing is taken on trust: the
+heads found are compared with those of the model, and the fused graph must give the logits of the plain one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pocketformer.export.graph_file import load_graph, random_feeds, save_graph
+from pocketformer.runtime.engine import OnnxRuntimeEngine
+from pocketformer.runtime.errors import ExportError, ParityError
+from pocketformer.runtime.results import StepResult
+
+FUSED_OPERATORS = ("Attention", "SkipLayerNormalization", "BiasGelu", "EmbedLayerNormalization")
+TOLERANCE = 1e-4
+_SHAPES = ((1, 3), (1, 7), (3, 12))
+
+
+def fuse_for_onnxruntime(
+    onnx_path: Path,
+    output: Path,
+    *,
+    heads: Sequence[int],
+    hidden_size: int,
+    fuse_embeddings: bool = True,
+    any_mask: bool = True,
+    tolerance: float = TOLERANCE,
+) -> StepResult[Path]:
+    """Write the fused form of the fp32 graph ``onnx_path`` to ``output``.
+
+    ``heads`` is the number of attention heads of each layer, in order; ``hidden_size`` the model's width.
+    ``fuse_embeddings`` False leaves the embedding look-ups as single nodes, which is what quantizing the
+    tables needs. ``any_mask`` False assumes that texts are padded on the right only, as the runtime pads:
+    the mask then becomes a length, which saves a little time on short texts.
+
+    Metrics: how many of each of ``FUSED_OPERATORS`` there are (``Attention`` and so on),
+    ``max_abs_difference`` and ``bytes``. Notes name the layers that stayed unfused. Raises ``ParityError``
+    when fused and plain logits differ by more than ``tolerance``, ``ExportError`` when the optimizer fails.
+    """
+    plain = load_graph(onnx_path)
+    fused = _optimized(onnx_path, plain, fuse_embeddings=fuse_embeddings, any_mask=any_mask)
+    save_graph(fused, output)
+    try:
+        difference = _difference(plain, onnx_path, output)
+    except Exception:
+        output.unlink(missing_ok=True)
+        raise
+    if not difference <= tolerance:
+        output.unlink(missing_ok=True)
+        raise ParityError(
+            f"fusing changed the logits of {onnx_path} by {difference:.3g} (allowed {tolerance:.3g})",
+            hint="Ship the plain graph: leave the fused candidates out.",
+        )
+    counts = dict.fromkeys(FUSED_OPERATORS, 0)
+    for node in fused.graph.node:
+        if node.op_type in counts:
+            counts[node.op_type] += 1
+    metrics = {name: float(count) for name, count in counts.items()}
+    metrics["max_abs_difference"] = difference
+    metrics["bytes"] = float(output.stat().st_size)
+    return StepResult(output=output, metrics=metrics, notes=_notes(fused, counts, heads, hidden_size))
+
+
+def _optimized(onnx_path: Path, plain: Any, *, fuse_embeddings: bool, any_mask: bool) -> Any:
+    with _quiet():
+        try:
+            from onnxruntime.transformers import optimizer
+            from onnxruntime.transformers.fusion_options import FusionOptions
+
+            options = FusionOptions("bert")
+            options.enable_embed_layer_norm = fuse_embeddings
+            options.use_raw_attention_mask(any_mask)
+            # 0 and 0: the optimizer reads both from the graph, layer by layer. Stating the model's own
+            # figures would make it distrust a pruned layer.
+            optimized = optimizer.optimize_model(
+                str(onnx_path),
+                "bert",
+                num_heads=0,
+                hidden_size=0,
+                opt_level=1,
+                use_gpu=False,
+                optimization_options=options,
+            )
+        except Exception as error:  # its passes assert on shapes that they did not expect
+            raise ExportError(
+                f"onnxruntime's optimizer failed on {onnx_path}: {type(error).__name__} {error}",
+                hint="Ship the plain graph: leave the fused candidates out.",
+            ) from error
+    model = optimized.model
+    # The optimizer may reorder the inputs; hosts that feed by position must not notice.
+    order = [item.name for item in plain.graph.input]
+    inputs = sorted(model.graph.input, key=lambda item: order.index(item.name))
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    return model
+
+
+def _difference(plain: Any, onnx_path: Path, output: Path) -> float:
+    """The largest difference of the logits, plain against fused, over a few padded shapes."""
+    import numpy as np
+
+    before, after = OnnxRuntimeEngine(onnx_path), OnnxRuntimeEngine(output)
+    largest = 0.0
+    for seed, (batch, length) in enumerate(_SHAPES):
+        feeds = random_feeds(plain, batch, length, seed=seed)
+        difference = float(np.abs(before.run(feeds) - after.run(feeds)).max())
+        if not np.isfinite(difference):
+            return difference
+        largest = max(largest, difference)
+    return largest
+
+
+def _notes(fused: Any, counts: dict[str, int], heads: Sequence[int], hidden_size: int) -> list[str]:
+    found = [
+        int(attribute.i)
+        for node in fused.graph.node
+        if node.op_type == "Attention"
+        for attribute in node.attribute
+        if attribute.name == "num_heads"
+    ]
+    notes = []
+    if found != list(heads):
+        notes.append(
+            f"attention fused in {len(found)} of {len(heads)} layers (heads {found}, the model has "
+            f"{list(heads)} at width {hidden_size}); the others keep single operators"
+        )
+    if counts["SkipLayerNormalization"] < 2 * len(heads):
+        notes.append(
+            f"{counts['SkipLayerNormalization']} of {2 * len(heads)} layer normalizations "
+            "fused with their residual"
+        )
+    if counts["BiasGelu"] < len(heads):
+        notes.append(f"{counts['BiasGelu']} of {len(heads)} activations fused with their bias")
+    return notes
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back the optimizer's chatter, and give back the import path that it extends."""
+    previous, path = logging.root.manager.disable, list(sys.path)
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+        sys.path[:] = path

@@ -1,0 +1,65 @@
+"""The recipe that ``compress`` writes for a user: the usual steps, the same for every data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pocketformer.pipeline.recipe import Recipe
+from pocketformer.pipeline.rundir import read_run
+from pocketformer.runtime.errors import DataError, ModelError
+
+# Half the layers, then in each layer half the heads and a quarter of the feed-forward neurons go on. Fisher
+# saliency says which; distillation recovers. docs/decisions/ has the measurements behind these shares.
+_DISTILL: Mapping[str, Any] = {"layers": 0.5, "training": {"epochs": 3}}
+_PRUNE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.25}
+_RECOVER: Mapping[str, Any] = {"training": {"epochs": 8}}
+
+_COMPRESSION: tuple[Any, ...] = (
+    {"distill": _DISTILL},
+    {"prune": _PRUNE},
+    {"distill": _RECOVER},
+    "vocabulary",
+)
+_DELIVERY: tuple[Any, ...] = ("export", "quantize", "bundle", "bench", "report")
+USUAL_STEPS: tuple[Any, ...] = (*_COMPRESSION, *_DELIVERY)
+
+
+def compress_recipe(
+    model: Path,
+    *,
+    data: Mapping[str, Any] | None,
+    targets: Sequence[str] = ("cpu",),
+    budget: Mapping[str, Any] | None = None,
+    finetune: bool | None = None,
+    **settings: Any,
+) -> Recipe:
+    """The recipe for ``compress``; ``settings`` are further keys of a recipe.
+
+    ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data.
+    """
+    if data is None:
+        raise DataError("compressing needs data", hint="Name a file with --train.")
+    values = {name: value for name, value in settings.items() if value is not None}
+    values |= {"model": model, "data": dict(data), "targets": list(targets), "budget": dict(budget or {})}
+    draft = Recipe.from_mapping({**values, "steps": list(_COMPRESSION)}, source="options")
+    first = ["finetune"] if finetune or (finetune is None and _needs_head(draft)) else []
+    return Recipe.from_mapping({**values, "steps": [*first, *_COMPRESSION, *_DELIVERY]}, source="options")
+
+
+def _needs_head(recipe: Recipe) -> bool:
+    """Whether the model lacks a trained head; without labels to train one that is an error."""
+    if not recipe.model.is_dir() or read_run(recipe.model) is not None:
+        return False
+    from pocketformer.compress.models import check_model_directory, label_names_of
+
+    check_model_directory(recipe.model)
+    if label_names_of(recipe.model) is not None:
+        return False
+    if recipe.data is None or recipe.data.label_column is None:
+        raise ModelError(
+            f"{recipe.model} has no trained head, and there are no labels to train one",
+            hint="Name the column with --label-column, or give a model that is already fine-tuned.",
+        )
+    return True

@@ -1,0 +1,110 @@
+"""What the stages of one run share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pocketformer.pipeline.artefacts import Artefacts
+from pocketformer.runtime.errors import RecipeError
+
+if TYPE_CHECKING:
+    from pocketformer.compress.context import Progress, StepContext
+    from pocketformer.compress.data import Splits
+    from pocketformer.pipeline.recipe import Recipe
+    from pocketformer.pipeline.rundir import RunDirectory
+
+log = logging.getLogger("pocketformer")
+
+
+class Listener(Protocol):
+    """Hears how a run goes on; the command line draws it."""
+
+    def run_started(self, stages: list[str]) -> None: ...
+
+    def stage_started(self, name: str, index: int, total: int) -> None: ...
+
+    def stage_progress(self, progress: Progress) -> None: ...
+
+    def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class SilentListener:
+    """Hears and says nothing."""
+
+    def run_started(self, stages: list[str]) -> None:
+        """Ignore."""
+
+    def stage_started(self, name: str, index: int, total: int) -> None:
+        """Ignore."""
+
+    def stage_progress(self, progress: Progress) -> None:
+        """Ignore."""
+
+    def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
+        """Ignore."""
+
+    def note(self, text: str) -> None:
+        """Ignore."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What a stage made: artefacts by kind (names relative to its folder), figures, remarks, measured choices."""
+
+    artefacts: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    choices: Mapping[str, Any] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class RunContext:
+    """One run while it goes on. ``records`` are the finished stages, oldest first."""
+
+    recipe: Recipe
+    directory: RunDirectory
+    artefacts: Artefacts
+    metric: str
+    threads: int
+    listener: Listener
+    splits: Splits | None = None
+    records: list[dict[str, Any]] = field(default_factory=list)
+    choices: dict[str, Any] = field(default_factory=dict)
+    index: int = 0
+
+    def need_splits(self, verb: str) -> Splits:
+        """The data; ``RecipeError`` when the recipe names none."""
+        if self.splits is None:
+            raise RecipeError(f"{verb} needs data, and none is given", hint="Name a file with --train.")
+        return self.splits
+
+    def step_context(self, folder: Path, *, verb: str) -> StepContext:
+        """The surroundings of a compress step that writes ``folder``/model."""
+        from pocketformer.compress.context import StepContext
+
+        return StepContext(
+            splits=self.need_splits(verb),
+            output=folder / "model",
+            work=folder / "work",
+            teacher=self.artefacts.teacher,
+            max_length=self.recipe.max_length,
+            metric=self.metric,
+            seed=self.recipe.seed,
+            threads=self.threads,
+            on_progress=self.listener.stage_progress,
+        )
+
+
+def available_threads() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

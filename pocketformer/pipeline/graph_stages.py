@@ -1,0 +1,118 @@
+"""The stages that turn a model into graphs: fp32 ONNX, then the measured best of many quantized ones."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+from typing import Any, Literal
+
+from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.runtime.errors import InputError, MissingDependencyError
+
+log = logging.getLogger("pocketformer")
+
+Exporter = Literal["optimum", "dynamo"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """``exporter`` None: optimum where it is installed, whose graphs onnxruntime fuses; else torch's dynamo."""
+
+    exporter: Exporter | None = None
+    opset: int | None = None
+    tolerance: float = 1e-4
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizeConfig:
+    """``candidates``: names of the portfolio (none named: all); ``calibration`` texts for static quantization.
+
+    ``close``: candidates within this share of the fastest count as equally fast, and the smallest file wins.
+    """
+
+    candidates: tuple[str, ...] = ()
+    calibration: int = 256
+    rounds: int = 20
+    close: float = 0.05
+
+
+def export_stage(config: ExportConfig, context: RunContext, folder: Path) -> Made:
+    """Write fp32 ONNX and check it against torch at several shapes."""
+    from pocketformer.compress.models import load_classifier
+
+    source = context.artefacts.need("model", verb="export")
+    model = load_classifier(source)
+    graph, metrics = export_plain(
+        model, source, folder / "model.onnx", exporter=config.exporter, context=context, config=config
+    )
+    metrics["file_mb"] = graph.stat().st_size / 1e6
+    return Made(artefacts={"graph": "model.onnx"}, metrics=metrics)
+
+
+def export_plain(
+    model: Any,
+    source: Path,
+    path: Path,
+    *,
+    exporter: Exporter | None,
+    context: RunContext,
+    config: ExportConfig | None = None,
+) -> tuple[Path, dict[str, float]]:
+    """Export ``model`` to ``path`` and check parity; the file and what was measured."""
+    from pocketformer.export.onnx_export import export_onnx
+    from pocketformer.export.parity import check_parity
+
+    config = config or ExportConfig()
+    exported = export_onnx(model, source, path, exporter=exporter or default_exporter(), opset=config.opset)
+    parity = check_parity(
+        model,
+        exported.output,
+        vocab_size=int(model.config.vocab_size),
+        tolerance=config.tolerance,
+        seed=context.recipe.seed,
+    )
+    return exported.output, dict(exported.metrics) | dict(parity.metrics)
+
+
+def default_exporter() -> Exporter:
+    """The exporter whose graphs onnxruntime fuses, where it is installed."""
+    return "optimum" if util.find_spec("optimum") and util.find_spec("optimum.exporters") else "dynamo"
+
+
+def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) -> Made:
+    """Make the candidates, measure them, keep the best; a choice made earlier is carried out without measuring."""
+    from pocketformer.pipeline.portfolio import Portfolio
+
+    graph = context.artefacts.need("graph", verb="quantize")
+    portfolio = Portfolio(config, context, graph, folder / "work")
+    chosen = context.recipe.choices.get("quantize")
+    if chosen is not None:
+        candidate = portfolio.make(str(chosen))
+        if candidate.path is None:
+            raise InputError(f"the recipe's choice {chosen!r} cannot be made here: {candidate.reason}")
+        candidates = [candidate]
+    else:
+        candidates = portfolio.measure_all()
+        candidate = portfolio.choose(candidates)
+        candidates = portfolio.explain(candidates, candidate)
+        candidate = next(c for c in candidates if c.name == candidate.name)
+    if candidate.path is None:
+        raise MissingDependencyError("no candidate could be made", hint="See log.txt in the run directory.")
+    shutil.copyfile(candidate.path, folder / "model.onnx")
+    metrics = {"file_mb": candidate.file_mb}
+    if candidate.metric is not None:
+        metrics[f"validation_{context.metric}"] = candidate.metric
+    return Made(
+        artefacts={"quantized": "model.onnx"},
+        metrics=metrics,
+        notes=(f"{candidate.name}: {candidate.reason}",),
+        choices={"quantize": candidate.name},
+        details={
+            "precision": candidate.precision,
+            "teacher_metric": portfolio.teacher_metric,
+            "candidates": [c.to_dict(taken=c.name == candidate.name) for c in candidates],
+        },
+    )

@@ -1,0 +1,175 @@
+"""``--dry-run``: what a run would do, with the time and memory to expect. Nothing is written.
+
+Times come from the model's multiply-accumulates, the data's token counts and a short matrix product timed on this
+machine. They are estimates and say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.pipeline.context import available_threads
+from pocketformer.pipeline.inputs import load_splits, resolve_inputs
+from pocketformer.pipeline.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# A training step costs a forward and twice that backward, and reaches about half of what a bare product does.
+_TRAIN_PASSES = 3.0
+_SHARE_OF_PEAK = 0.5
+_FIXED_SECONDS = {
+    "prune": 10.0,
+    "vocabulary": 8.0,
+    "export": 20.0,
+    "quantize": 90.0,
+    "bundle": 3.0,
+    "bench": 75.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """A stage, what it does in words, and the seconds it may take."""
+
+    name: str
+    what: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The stages of a run, the data it would use, and the memory it may need at its peak."""
+
+    stages: tuple[PlannedStage, ...]
+    train_rows: int
+    validation_rows: int
+    tokens_per_text: float
+    truncation_rate: float
+    memory_mb: float
+
+    @property
+    def seconds(self) -> float:
+        """Expected seconds of all stages."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self) | {"seconds": self.seconds}
+
+    def lines(self) -> list[str]:
+        """The plan as a person reads it."""
+        head = [
+            f"Data: {self.train_rows} train, {self.validation_rows} validation, {self.tokens_per_text:.0f} tokens a text, "
+            f"{self.truncation_rate:.1%} truncated"
+        ]
+        rows = [
+            f"  {i:>2}. {s.name:<11} {_duration(s.seconds):>8}  {s.what}"
+            for i, s in enumerate(self.stages, 1)
+        ]
+        tail = f"Expected: {_duration(self.seconds)} and {self.memory_mb / 1000:.1f} GB of memory. Nothing was written."
+        return [*head, *rows, tail]
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate a run of ``recipe``; its inputs are checked as a run checks them."""
+    recipe, artefacts = resolve_inputs(recipe)
+    splits, _ = load_splits(recipe, artefacts)
+    source = artefacts.model
+    if splits is None or source is None:
+        stages = tuple(_stage(step.name, step.config, 0.0) for step in recipe.steps)
+        return Plan(
+            stages=stages,
+            train_rows=0,
+            validation_rows=0,
+            tokens_per_text=0.0,
+            truncation_rate=0.0,
+            memory_mb=500.0,
+        )
+    from pocketformer.compress.encoding import TextEncoding
+
+    encoding = TextEncoding(source, recipe.max_length)
+    rows = encoding.encode(splits.train.texts)
+    tokens = sum(map(len, rows)) / max(1, len(rows))
+    macs, parameters = _encoder_size(source)
+    forward = (
+        macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_threads()) * _SHARE_OF_PEAK)
+    )
+    share = 1.0
+    stages_: list[PlannedStage] = []
+    for step in recipe.steps:
+        stages_.append(_stage(step.name, step.config, forward, share))
+        share *= _shrinks(step.config)
+    return Plan(
+        stages=tuple(stages_),
+        train_rows=len(splits.train),
+        validation_rows=len(splits.validation),
+        tokens_per_text=tokens,
+        truncation_rate=encoding.truncation_rate(splits.train.texts),
+        # The teacher and the student with two moments each, and torch itself.
+        memory_mb=900.0 + parameters * 4 * 5 / 1e6,
+    )
+
+
+def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> PlannedStage:
+    if name == "finetune":
+        epochs = config.training.epochs
+        return PlannedStage(
+            name=name, what=f"train, up to {epochs:g} epochs", seconds=forward * _TRAIN_PASSES * epochs
+        )
+    if name == "distill":
+        epochs, copies = config.training.epochs, config.augmentation.copies
+        student = share * _shrinks(config)
+        seconds = forward * (1 + copies) + forward * student * _TRAIN_PASSES * epochs
+        kept = "all layers" if config.layers is None else f"layers: {config.layers}"
+        return PlannedStage(
+            name=name, what=f"imitate the teacher, {epochs:g} epochs, {kept}", seconds=seconds
+        )
+    what = {
+        "prune": "remove what Fisher saliency finds least needed",
+        "vocabulary": "remove vocabulary that the data does not use",
+        "export": "write fp32 ONNX, check it against torch",
+        "quantize": "make candidates, measure each, take the best",
+        "bundle": "pack what an app embeds",
+        "bench": "score on the test split, time teacher and result interleaved",
+        "report": "write report.html, report.md, report.json and the model card",
+    }[name]
+    return PlannedStage(name=name, what=what, seconds=_FIXED_SECONDS.get(name, 2.0))
+
+
+def _shrinks(config: Any) -> float:
+    """Share of the compute that a step leaves, where its settings are shares."""
+    left = 1.0
+    for name in ("layers", "ffn"):
+        value = getattr(config, name, None)
+        if isinstance(value, float):
+            left *= value if name == "layers" else (1 + 2 * value) / 3
+    return left
+
+
+def _encoder_size(model_dir: Path) -> tuple[float, float]:
+    """Multiply-accumulates a token, and parameters."""
+    from pocketformer.compress.inspect_model import inspect_model
+
+    found = inspect_model(model_dir)
+    return float(found.macs(1) or 0), float(found.parameters)
+
+
+def _matmul_rate(threads: int) -> float:
+    """Multiply-accumulates a second of a fp32 product of a small model's shape."""
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right = torch.rand(384, 384), torch.rand(384, 1536)
+    rounds, started = 0, time.perf_counter()
+    while time.perf_counter() - started < 0.2:
+        left @ right
+        rounds += 1
+    return rounds * 384 * 384 * 1536 / (time.perf_counter() - started)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,281 @@
+"""From what a run recorded and measured to the report: nothing is measured here, and nothing made up."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.report.front import mark_front
+from pocketformer.report.schema import Baselines, Budget, Device, Evaluation, ParetoPoint, Report, Result
+from pocketformer.report.verdict import budget_met, check_budget, compose_verdict, speedups
+from pocketformer.runtime.manifest import sha256_file
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.context import RunContext
+
+# A teacher that beats the classical baseline by less than this is hardly worth its size.
+_WEAK_MARGIN = 0.02
+_TITLES = {
+    "finetune": "fine-tune",
+    "distill": "distil",
+    "prune": "prune structure",
+    "vocabulary": "prune vocabulary",
+    "quantize": "quantize",
+}
+
+
+def compose_report(measured: Mapping[str, Any], context: RunContext, *, name: str) -> Report:
+    """The report of a run from its stage records and one bench's measurements."""
+    from pocketformer import __version__
+    from pocketformer.targets.probe import probe_cpu
+
+    probe = probe_cpu()
+    evaluation = Evaluation(
+        split=measured["evaluation"]["split"],
+        rows=measured["evaluation"]["rows"],
+        basis=measured["evaluation"]["basis"],
+    )
+    metric_name = context.metric if evaluation.basis == "labels" else "agreement"
+    values = dict(measured["device"])
+    result = Result.model_validate(values["result"])
+    baselines = Baselines.model_validate(values["baselines"])
+    device = Device.model_validate(
+        values
+        | {
+            "hardware": _hardware(probe),
+            "speedup": {k: v.model_dump() for k, v in speedups(baselines, result).items()},
+        }
+    )
+    budget = Budget.model_validate(context.recipe.budget.model_dump())
+    checks = check_budget(budget, [device])
+    return Report.model_validate(
+        {
+            "pocketformer_version": __version__,
+            "created": datetime.now(UTC),
+            "name": name,
+            "task": context.recipe.task,
+            "metric_name": metric_name,
+            "evaluation": evaluation,
+            "budget": budget,
+            "budget_met": budget_met(checks),
+            "budget_checks": checks,
+            "verdict": compose_verdict(metric_name, evaluation, checks, [device]),
+            "needed": _needed(checks),
+            "steps": _steps(measured, context, result),
+            "pareto": _pareto(measured, context),
+            "candidates": _candidates(context),
+            "references": measured["references"],
+            "devices": [device],
+            "per_class": measured["per_class"],
+            "flipped_examples": measured["flipped_examples"],
+            "data_audit": _audit(measured, context),
+            "warnings": _warnings(measured, device, context),
+            "lineage": _lineage(context),
+            "environment": _environment(probe),
+            "recipe": context.recipe.model_copy(update={"choices": context.choices}).model_dump(mode="json"),
+        }
+    )
+
+
+def _candidates(context: RunContext) -> list[dict[str, Any]]:
+    return [row for record in context.records for row in record["details"].get("candidates", [])]
+
+
+def _steps(measured: Mapping[str, Any], context: RunContext, result: Result) -> list[dict[str, Any]]:
+    """The teacher, then the model as each step left it, then what ships."""
+    latencies = measured["step_latency_ms"]
+    eager = measured["device"]["baselines"]["onnxruntime_fp32"]
+    key = f"validation_{context.metric}"
+    rows = [
+        {
+            "name": "teacher",
+            "stage": "teacher",
+            "metric": _teacher_score(context),
+            "file_mb": eager["file_mb"],
+            "parameters": eager["parameters"],
+            "latency_ms": latencies.get("0"),
+        }
+    ]
+    for record in context.records:
+        if record["name"] == "finetune":
+            rows[0] |= {"seconds": record["seconds"], "notes": record["notes"]}
+        elif record["artefacts"].get("model") or record["name"] == "quantize":
+            ships = record["name"] == "quantize"
+            rows.append(
+                {
+                    "name": _title(record, context),
+                    "stage": record["name"],
+                    "metric": record["metrics"].get(key),
+                    "file_mb": result.file_mb if ships else record["metrics"].get("file_mb"),
+                    "parameters": result.parameters if ships else round(record["metrics"]["parameters"]),
+                    "latency_ms": latencies.get("result" if ships else str(record["index"])),
+                    "seconds": record["seconds"],
+                    "notes": record["notes"],
+                }
+            )
+    return rows
+
+
+def _title(record: Mapping[str, Any], context: RunContext) -> str:
+    title = _TITLES.get(record["name"], record["name"])
+    if record["name"] == "distill" and record["config"]["layers"] is None:
+        return "recover by distilling"
+    return f"{title}: {context.choices['quantize']}" if record["name"] == "quantize" else title
+
+
+def _teacher_score(context: RunContext) -> float | None:
+    """The teacher's validation score: of its fine-tuning, or as quantize found it."""
+    for record in context.records:
+        value = record["details"].get("teacher_metric")
+        if value is not None:
+            return float(value)
+        if record["name"] == "finetune":
+            return float(record["metrics"][f"validation_{context.metric}"])
+    return None
+
+
+def _pareto(measured: Mapping[str, Any], context: RunContext) -> list[ParetoPoint]:
+    """Teacher and candidates by validation metric, size and p50 on real inputs."""
+    points: list[ParetoPoint] = []
+    teacher, eager = _teacher_score(context), measured["device"]["baselines"]["onnxruntime_fp32"]
+    if teacher is not None:
+        points.append(
+            ParetoPoint(
+                name="teacher, onnxruntime fp32",
+                role="teacher",
+                metric=teacher,
+                file_mb=eager["file_mb"],
+                latency_ms=eager["latency_ms"]["real"]["p50"],
+                on_front=False,
+            )
+        )
+    for row in _candidates(context):
+        if row["metric"] is not None and row["file_mb"] and "real" in row["latency_ms"]:
+            points.append(
+                ParetoPoint(
+                    name=row["name"],
+                    metric=row["metric"],
+                    file_mb=row["file_mb"],
+                    latency_ms=row["latency_ms"]["real"],
+                    on_front=False,
+                    chosen=row["taken"],
+                    reason=row["reason"],
+                )
+            )
+    return mark_front(points)
+
+
+def _needed(checks: list[Any]) -> list[str]:
+    """What would meet the budget, read off what was measured; empty when it is met."""
+    out: list[str] = []
+    for check in checks:
+        if check.met:
+            continue
+        if check.name == "max_drop":
+            out.append(
+                "Keep more of the model (distill: layers; prune: heads, ffn) or train it longer."
+            )
+        elif check.measured is not None:
+            out.append(
+                f"{check.name}: {check.measured / check.limit:.2f} times what is allowed; prune further."
+            )
+    return out
+
+
+def _audit(measured: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
+    splits = context.need_splits("report")
+    rows = {"train": len(splits.train), "validation": len(splits.validation)}
+    if measured["evaluation"]["split"] == "test":
+        rows["test"] = measured["evaluation"]["rows"]
+    return {
+        **splits.audit.to_dict(),
+        "rows": rows,
+        "max_length": context.recipe.max_length,
+        "truncation_rate": measured["truncation_rate"],
+    }
+
+
+def _warnings(measured: Mapping[str, Any], device: Device, context: RunContext) -> list[dict[str, str]]:
+    out: list[dict[str, str]] = []
+    teacher = device.baselines.torch_eager
+    classical = measured["references"].get("tfidf_logistic_regression", {}).get("metric")
+    score = teacher.metric if teacher is not None else None
+    if classical is not None and score is not None and score < classical + _WEAK_MARGIN:
+        out.append(
+            {
+                "code": "weak_teacher",
+                "message": f"The teacher's {context.metric} of {score:.1%} is hardly above the {classical:.1%} of "
+                "TF-IDF with logistic regression. A weak teacher makes every drop look small.",
+            }
+        )
+    if measured["evaluation"]["basis"] == "teacher":
+        out.append(
+            {
+                "code": "accuracy_not_measured",
+                "message": "There were no labels to measure with: all figures are agreement with the teacher, and "
+                "accuracy is not measured.",
+            }
+        )
+    return out
+
+
+def _lineage(context: RunContext) -> dict[str, Any]:
+    from pocketformer.compress.licence import license_id
+
+    recipe = context.recipe
+    source = recipe.model
+    weights = source / "model.safetensors"
+    files = []
+    if recipe.data is not None:
+        for split in ("train", "validation", "test"):
+            path: Path | None = getattr(recipe.data, split)
+            if path is not None:
+                files.append({"split": split, "name": path.name, "sha256": sha256_file(path)})
+    return {
+        "teacher": {
+            "name": source.name,
+            "architecture": _architecture(context),
+            "license": license_id(source),
+            "sha256": sha256_file(weights) if weights.exists() else None,
+        },
+        "data": files,
+        "stages": [
+            {"name": r["name"], "key": r["key"], "seconds": r["seconds"], "outputs": r["outputs"]}
+            for r in context.records
+        ],
+        "seed": recipe.seed,
+    }
+
+
+def _architecture(context: RunContext) -> str | None:
+    import json
+
+    directory = context.artefacts.teacher or context.artefacts.model
+    if directory is None:
+        return None
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    names = config.get("architectures") or [None]
+    return str(names[0]) if names[0] else None
+
+
+def _environment(probe: Mapping[str, Any]) -> dict[str, Any]:
+    from pocketformer.pipeline.run import versions
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "architecture": platform.machine(),
+        "cpu": probe["model"],
+        "cores": probe["threads"],
+        "cpu_flags": [name for name, present in probe["flags"].items() if present],
+        "memory_mb": probe["memory_bytes"] / 1e6 if probe["memory_bytes"] else None,
+        "packages": versions(),
+    }
+
+
+def _hardware(probe: Mapping[str, Any]) -> str:
+    present = [name for name, there in probe["flags"].items() if there]
+    return f"{probe['model']} ({probe['architecture']}), {probe['threads']} cores, {', '.join(present) or 'no SIMD known'}"

@@ -1,0 +1,109 @@
+"""The engine that runs a bundle's graph: onnxruntime on the CPU, set up as it was when measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pocketformer.runtime.errors import InputError, VerificationError
+from pocketformer.runtime.manifest import SessionSettings
+
+FloatArray = NDArray[np.float32]
+
+_OPTIMIZATION = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+_ERRORS_ONLY = 3  # onnxruntime's log_severity_level: its warnings go to stderr of the host program
+
+
+class OnnxRuntimeEngine:
+    """One onnxruntime session over ``model_path``; ``run`` may be called from several threads at once.
+
+    ``input_names`` are the graph's own inputs in its order, ``providers`` what really runs it.
+    Raises ``VerificationError`` when onnxruntime cannot load the graph.
+    """
+
+    def __init__(self, model_path: Union[str, Path], settings: Optional[SessionSettings] = None) -> None:
+        self.settings = SessionSettings() if settings is None else settings
+        path = str(model_path)
+        try:
+            session = ort.InferenceSession(
+                path,
+                sess_options=session_options(self.settings),
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # it prints to stdout, and there is nothing to fall back to
+            )
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            raise VerificationError(
+                f"onnxruntime {ort.__version__} cannot load {path}: {error}",
+                hint="Copy the bundle again, or install the onnxruntime that its manifest names, or newer.",
+            ) from error
+        self.model_path = path
+        self.input_names: tuple[str, ...] = tuple(item.name for item in session.get_inputs())
+        self.output_name: str = session.get_outputs()[0].name
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self.session = session
+        self._outputs = [self.output_name]
+        self._run = session.run
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> FloatArray:
+        """The graph's first output, usually logits [batch, labels]; feeds that the graph lacks are left out.
+
+        Raises ``InputError`` when a feed is missing, ``VerificationError`` when the graph fails on these
+        feeds, for example on a sequence longer than its position embeddings.
+        """
+        try:
+            output: FloatArray = self._run(self._outputs, {name: feeds[name] for name in self.input_names})[0]
+        except KeyError as error:
+            raise InputError(
+                f"the graph's input {error} is not among the feeds {', '.join(feeds)}",
+                hint=f"Feed {', '.join(self.input_names)}.",
+            ) from error
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in feeds.items())
+            raise VerificationError(
+                f"{self.model_path} failed on {shapes}: {error}",
+                hint="Check shapes and types, and the bundle itself with `pocketformer verify`.",
+            ) from error
+        return output
+
+
+def session_options(settings: SessionSettings) -> Any:
+    """``onnxruntime.SessionOptions`` for ``settings``: one graph at a time, warnings silenced.
+
+    Raises ``InputError`` for a graph optimization that onnxruntime does not have.
+    """
+    if settings.graph_optimization not in _OPTIMIZATION:
+        raise InputError(
+            f"graph_optimization is {settings.graph_optimization!r}",
+            hint=f"Use one of {', '.join(_OPTIMIZATION)}.",
+        )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = settings.intra_op_threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = _OPTIMIZATION[settings.graph_optimization]
+    options.enable_cpu_mem_arena = settings.memory_arena
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if settings.spinning else "0")
+    return options
+
+
+def available_cores() -> int:
+    """How many cores this process may use.
+
+    Left to itself onnxruntime counts the machine's cores, also those that a container or ``taskset``
+    withholds, and threads that share a core make a small model many times slower.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

@@ -1,0 +1,370 @@
+"""The manifest of a bundle: what is in it, how to feed it, what its answers mean, where it came from.
+
+``docs/bundle-format.md`` describes the file; this module is its schema. Everything that a host needs in
+order to predict stands in typed fields; ``provenance`` and ``runtime`` are for people and reports.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
+
+MANIFEST_FILE = "manifest.json"
+SCHEMA_VERSION = 1
+GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
+PREPROCESSING_KINDS = ("text",)
+POSTPROCESSING_KINDS = ("softmax_labels",)
+# A graph input that the text encoder can fill; anything else in a manifest cannot be predicted with.
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+LARGEST_LENGTH = 2**20
+
+_DAMAGED = "The bundle is damaged or was edited by hand: copy it again, or write it again."
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of the graph; ``axes`` names its dimensions, such as ("batch", "sequence")."""
+
+    name: str
+    dtype: str = "int64"
+    axes: tuple[str, ...] = ("batch", "sequence")
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """How onnxruntime is to run the graph: the settings that the bundle was measured with.
+
+    ``intra_op_threads`` 0 means as many as this process may use. ``spinning`` lets idle threads wait
+    busily: faster answers, more energy. ``graph_optimization`` is one of ``GRAPH_OPTIMIZATIONS``.
+    """
+
+    intra_op_threads: int = 0
+    spinning: bool = True
+    graph_optimization: str = "all"
+    memory_arena: bool = True
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a text to token ids: the tokenizer's file, truncation (tokens, special ones included), padding."""
+
+    max_length: int
+    pad_id: int = 0
+    tokenizer_file: str = "tokenizer.json"
+    kind: str = "text"
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """From logits to an answer: softmax over ``labels``, in the order of the graph's last axis."""
+
+    labels: tuple[str, ...]
+    kind: str = "softmax_labels"
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file of the bundle must be: its SHA-256 (64 lower-case hexadecimal digits) and its size."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The whole of ``manifest.json``; ``tolerance`` is the largest absolute logit difference allowed.
+
+    ``files`` holds every file of the bundle except the manifest itself, by its path inside the bundle
+    with forward slashes.
+    """
+
+    name: str
+    target: str
+    precision: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing
+    postprocessing: Postprocessing
+    tolerance: float
+    files: Mapping[str, FileEntry]
+    task: str = "text-classification"
+    graph: str = "model.onnx"
+    golden_file: str = "golden.jsonl"
+    session: SessionSettings = field(default_factory=SessionSettings)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> str:
+        """The text of ``manifest.json``, indented, ending with a newline.
+
+        Raises ``VerificationError`` when a value is not one that ``from_json`` would take back.
+        """
+        try:
+            text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            text.encode("utf-8")
+        except (TypeError, ValueError) as error:
+            raise VerificationError(
+                f"the manifest of {self.name!r} cannot be written as JSON: {error}",
+                hint="Give provenance and runtime plain values: text, finite numbers, lists and mappings.",
+            ) from error
+        Manifest.from_json(text)
+        return text
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read the text of a manifest. Keys that this version does not know are passed over.
+
+        Raises ``VerificationError`` naming the field that is wrong, and ``InputError`` when the manifest
+        is of a newer schema than this version of pocketformer reads.
+        """
+        try:
+            document = json.loads(text, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise VerificationError(f"{MANIFEST_FILE} is not JSON: {error}", hint=_DAMAGED) from error
+        if not isinstance(document, dict):
+            raise _wrong("the document", "a JSON object", document)
+        top = _Fields("", document)
+        version = top.integer("schema_version", 1)
+        if version > SCHEMA_VERSION:
+            raise InputError(
+                f"{MANIFEST_FILE} has schema_version {version}; this version reads up to {SCHEMA_VERSION}",
+                hint="A newer pocketformer wrote this bundle: upgrade with `pip install -U pocketformer`.",
+            )
+        manifest = cls(
+            schema_version=version,
+            name=top.text("name"),
+            task=top.choice("task", ("text-classification",)),
+            target=top.text("target"),
+            precision=top.text("precision"),
+            graph=top.file("graph"),
+            inputs=tuple(_tensor(item) for item in top.objects("inputs")),
+            outputs=tuple(_tensor(item) for item in top.objects("outputs")),
+            preprocessing=_preprocessing(top.object("preprocessing")),
+            postprocessing=_postprocessing(top.object("postprocessing")),
+            session=_session(top.object("session")),
+            golden_file=top.file("golden_file"),
+            tolerance=top.number("tolerance"),
+            provenance=top.mapping("provenance"),
+            runtime={key: top.object("runtime").text(key) for key in top.mapping("runtime")},
+            files={name: _entry(name, item) for name, item in top.mapping("files").items()},
+        )
+        manifest._check_names()
+        return manifest
+
+    def _check_names(self) -> None:
+        """Check what no single field can: the files named are listed, and the inputs can be filled."""
+        named = {
+            "graph": self.graph,
+            "golden_file": self.golden_file,
+            "preprocessing.tokenizer_file": self.preprocessing.tokenizer_file,
+        }
+        for place, name in named.items():
+            if name not in self.files:
+                raise _wrong(place, "a file listed in `files`", name)
+        for index, spec in enumerate(self.inputs):
+            if spec.name not in TEXT_INPUTS:
+                raise _wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
+            if spec.dtype != "int64":
+                raise _wrong(f"inputs[{index}].dtype", "'int64'", spec.dtype)
+
+
+def read_manifest(directory: Union[str, Path]) -> Manifest:
+    """Read the manifest of the bundle in ``directory``.
+
+    Raises ``InputError`` when there is no such directory or no manifest in it, else as ``from_json``.
+    """
+    folder = Path(directory)
+    path = folder / MANIFEST_FILE
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise VerificationError(f"{path} is not UTF-8 at byte {error.start}", hint=_DAMAGED) from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
+        reason = getattr(error, "strerror", None) or str(error)
+        what = f"no bundle at {folder}" if not folder_exists(folder) else f"{path} cannot be read: {reason}"
+        raise InputError(
+            what, hint=f"Give the directory of a bundle, such as out/bundles/cpu; it holds {MANIFEST_FILE}."
+        ) from error
+    try:
+        return Manifest.from_json(text)
+    except PocketformerError as error:
+        raise type(error)(f"{folder}: {error.message}", hint=error.hint) from error
+
+
+def folder_exists(folder: Path) -> bool:
+    """Whether ``folder`` is a directory; a path that no file system could hold is not."""
+    try:
+        return folder.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def sha256_file(path: Union[str, Path]) -> str:
+    """SHA-256 of a file's bytes, 64 lower-case hexadecimal digits."""
+    import hashlib  # here, because loading a bundle does not need it
+
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def file_entry(path: Union[str, Path]) -> FileEntry:
+    """The entry of ``files`` for the file at ``path``."""
+    return FileEntry(sha256=sha256_file(path), bytes=Path(path).stat().st_size)
+
+
+class _Fields:
+    """Typed access to a JSON object; every refusal names the field by its path in the document."""
+
+    def __init__(self, place: str, values: Mapping[str, Any]) -> None:
+        self._place = place
+        self._values = values
+
+    def _at(self, key: str) -> str:
+        return f"{self._place}.{key}" if self._place else key
+
+    def _get(self, key: str, kind: type, wanted: str) -> Any:
+        if key not in self._values:
+            raise VerificationError(f"{MANIFEST_FILE}: {self._at(key)} is missing", hint=_DAMAGED)
+        value = self._values[key]
+        # In JSON true is no number, though in Python bool is an int.
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise _wrong(self._at(key), wanted, value)
+        return value
+
+    def text(self, key: str) -> str:
+        value: str = self._get(key, str, "text")
+        if not value:
+            raise _wrong(self._at(key), "text that is not empty", value)
+        return value
+
+    def choice(self, key: str, choices: Sequence[str]) -> str:
+        value = self.text(key)
+        if value not in choices:
+            raise _wrong(self._at(key), f"one of {', '.join(choices)}", value)
+        return value
+
+    def file(self, key: str) -> str:
+        value = self.text(key)
+        _check_file_name(self._at(key), value)
+        return value
+
+    def integer(self, key: str, least: int, most: Optional[int] = None) -> int:
+        span = f"a whole number of at least {least}" + (f" and at most {most}" if most is not None else "")
+        value: int = self._get(key, int, span)
+        if value < least or (most is not None and value > most):
+            raise _wrong(self._at(key), span, value)
+        return value
+
+    def number(self, key: str) -> float:
+        if isinstance(self._values.get(key), int):
+            return float(self.integer(key, 0, 2**53))
+        value: float = self._get(key, float, "a number of at least 0")
+        if not (value >= 0.0 and math.isfinite(value)):
+            raise _wrong(self._at(key), "a finite number of at least 0", value)
+        return value
+
+    def boolean(self, key: str) -> bool:
+        value: bool = self._get(key, bool, "true or false")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value: dict[str, Any] = self._get(key, dict, "an object")
+        return value
+
+    def object(self, key: str) -> _Fields:
+        return _Fields(self._at(key), self.mapping(key))
+
+    def array(self, key: str) -> list[Any]:
+        value: list[Any] = self._get(key, list, "a list")
+        if not value:
+            raise _wrong(self._at(key), "a list that is not empty", value)
+        return value
+
+    def objects(self, key: str) -> list[_Fields]:
+        fields = []
+        for index, item in enumerate(self.array(key)):
+            place = f"{self._at(key)}[{index}]"
+            if not isinstance(item, dict):
+                raise _wrong(place, "an object", item)
+            fields.append(_Fields(place, item))
+        return fields
+
+    def names(self, key: str) -> tuple[str, ...]:
+        """A list of different texts, none empty."""
+        seen: dict[str, None] = {}
+        for index, item in enumerate(self.array(key)):
+            if not isinstance(item, str) or not item or item in seen:
+                raise _wrong(f"{self._at(key)}[{index}]", "text that is neither empty nor a repetition", item)
+            seen[item] = None
+        return tuple(seen)
+
+
+def _tensor(fields: _Fields) -> TensorSpec:
+    return TensorSpec(name=fields.text("name"), dtype=fields.text("dtype"), axes=fields.names("axes"))
+
+
+def _preprocessing(fields: _Fields) -> Preprocessing:
+    return Preprocessing(
+        kind=fields.choice("kind", PREPROCESSING_KINDS),
+        tokenizer_file=fields.file("tokenizer_file"),
+        max_length=fields.integer("max_length", 1, LARGEST_LENGTH),
+        pad_id=fields.integer("pad_id", 0, 2**31 - 1),
+    )
+
+
+def _postprocessing(fields: _Fields) -> Postprocessing:
+    return Postprocessing(kind=fields.choice("kind", POSTPROCESSING_KINDS), labels=fields.names("labels"))
+
+
+def _session(fields: _Fields) -> SessionSettings:
+    return SessionSettings(
+        intra_op_threads=fields.integer("intra_op_threads", 0, 1024),
+        spinning=fields.boolean("spinning"),
+        graph_optimization=fields.choice("graph_optimization", GRAPH_OPTIMIZATIONS),
+        memory_arena=fields.boolean("memory_arena"),
+    )
+
+
+def _entry(name: str, value: Any) -> FileEntry:
+    place = f"files[{name!r}]"
+    _check_file_name(place, name)
+    if not isinstance(value, dict):
+        raise _wrong(place, "an object", value)
+    fields = _Fields(place, value)
+    sha256 = fields.text("sha256")
+    if _SHA256.match(sha256) is None:
+        raise _wrong(f"{place}.sha256", "64 lower-case hexadecimal digits", sha256)
+    return FileEntry(sha256=sha256, bytes=fields.integer("bytes", 0))
+
+
+def _check_file_name(place: str, name: str) -> None:
+    """Refuse a name that leads out of the bundle or means different files on different systems."""
+    parts = name.split("/")
+    if (
+        any(part in ("", ".", "..") for part in parts)
+        or any(c in name for c in "\\:\0")
+        or name == MANIFEST_FILE
+    ):
+        raise _wrong(place, "a path inside the bundle with forward slashes", name)
+
+
+def _wrong(place: str, wanted: str, value: Any) -> VerificationError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+    return VerificationError(f"{MANIFEST_FILE}: {place} must be {wanted}, not {shown}", hint=_DAMAGED)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

@@ -1,0 +1,73 @@
+"""The shapes that models are timed on: real inputs one at a time, and fixed shapes filled with real tokens.
+
+A fixed shape has a full mask, so that no candidate gains from skipping padding that others compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pocketformer.runtime.errors import InputError
+
+Feeds = dict[str, npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """``batch`` rows of ``sequence`` tokens a call; ``sequence`` None: real inputs, each as long as it is."""
+
+    name: str
+    batch: int
+    sequence: int | None
+
+
+REAL = Workload(name="real", batch=1, sequence=None)
+WORKLOADS = (
+    REAL,
+    Workload(name="1x32", batch=1, sequence=32),
+    Workload(name="1x128", batch=1, sequence=128),
+    Workload(name="8x128", batch=8, sequence=128),
+)
+
+
+def build_feeds(workload: Workload, token_ids: Sequence[Sequence[int]]) -> list[Feeds]:
+    """What a workload's calls are fed: one feed for each real input, or a single one of the fixed shape.
+
+    ``token_ids`` are the ids of real texts, special tokens included, without padding, truncated to what the
+    model takes. ``InputError`` when there are none.
+    """
+    if workload.sequence is not None:
+        return [fill(token_ids, workload.batch, workload.sequence)]
+    rows = [row for row in token_ids if len(row) > 0]
+    if not rows:
+        raise InputError("there are no real inputs to measure on", hint="Give at least one text.")
+    return [_feeds(np.asarray(row, dtype=np.int64)[np.newaxis, :]) for row in rows]
+
+
+def fill(token_ids: Sequence[Sequence[int]], batch: int, sequence: int) -> Feeds:
+    """int64 [batch, sequence] ``input_ids`` of real tokens, a mask of ones, and ``token_type_ids`` of zeros.
+
+    Each sequence begins with another text and goes on with the texts after it until it is full.
+    """
+    lengths = [len(row) for row in token_ids]
+    if sum(lengths) == 0 or batch < 1 or sequence < 1:
+        raise InputError(
+            f"cannot fill {batch} x {sequence} tokens from {len(lengths)} texts",
+            hint="Give at least one text, and a shape of at least 1 x 1.",
+        )
+    stream = np.concatenate([np.asarray(row, dtype=np.int64) for row in token_ids])
+    starts = np.cumsum([0, *lengths])[np.arange(batch) * len(lengths) // batch]
+    positions = starts[:, np.newaxis] + np.arange(sequence)[np.newaxis, :]
+    return _feeds(stream.take(positions, mode="wrap"))
+
+
+def _feeds(input_ids: npt.NDArray[np.int64]) -> Feeds:
+    return {
+        "input_ids": input_ids,
+        "attention_mask": np.ones_like(input_ids),
+        "token_type_ids": np.zeros_like(input_ids),
+    }

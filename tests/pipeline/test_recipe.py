@@ -1,0 +1,78 @@
+"""Recipes: read, refused with a word that helps, written and read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pocketformer.pipeline.compress import USUAL_STEPS
+from pocketformer.pipeline.recipe import Recipe
+from pocketformer.pipeline.template import recipe_template
+from pocketformer.runtime.errors import RecipeError
+
+
+def _recipe(**changes: object) -> Recipe:
+    return Recipe.from_mapping(
+        {"model": "m", "data": {"train": "t.csv"}, "steps": list(USUAL_STEPS), **changes}
+    )
+
+
+def test_yaml_round_trip_keeps_every_setting(tmp_path: Path) -> None:
+    recipe = _recipe(
+        budget={"max_drop": 0.02},
+        steps=[
+            "finetune",
+            {"distill": {"layers": 2, "augmentation": {"copies": 1}, "training": {"epochs": 1.5}}},
+            "report",
+        ],
+        choices={"quantize": "fp32"},
+    )
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.to_yaml())
+    again = Recipe.from_file(path)
+    assert again.steps == recipe.steps
+    assert again.choices == {"quantize": "fp32"}
+    assert again.budget.max_drop == 0.02
+    assert again.model == tmp_path / "m"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": []}, "unknown key 'stepz' .did you mean 'steps'"),
+        ({"steps": ["distil"]}, "no step 'distil' .did you mean 'distill'"),
+        (
+            {"steps": [{"distill": {"temprature": 2}}]},
+            "unknown setting 'temprature' .did you mean 'temperature'",
+        ),
+        ({"steps": [{"distill": {"training": {"epochs": "many"}}}]}, r"distill\.training\.epochs"),
+        ({"steps": [{"distill": {}, "prune": {}}]}, "one name with its settings"),
+        ({"budget": {"max_drop": 3}}, r"budget\.max_drop"),
+        ({"targets": []}, "at least one target"),
+        ({"task": "juggling"}, "task"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        _recipe(**change)
+
+
+def test_the_written_template_is_a_valid_recipe(tmp_path: Path) -> None:
+    text = recipe_template(model=None, train=None, test=None)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    recipe = Recipe.from_file(path)
+    assert [step.name for step in recipe.steps] == [
+        step if isinstance(step, str) else next(iter(step)) for step in USUAL_STEPS
+    ]
+    assert yaml.safe_load(text)["budget"]["max_drop"] == 0.01
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- a\n")
+    (tmp_path / "broken.yaml").write_text("a: [")
+    for name in ("list.yaml", "broken.yaml", "absent.yaml"):
+        with pytest.raises(RecipeError):
+            Recipe.from_file(tmp_path / name)
