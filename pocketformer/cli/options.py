@@ -105,6 +105,11 @@ def verbose_option(function: Command) -> Command:
     def wrapped(*args: Any, verbose: bool, **kwargs: Any) -> Any:
         if verbose:
             logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        else:
+            # A run's log goes to its log.txt; other libraries' advice is not for users of this one.
+            logging.getLogger("pocketformer").propagate = False
+            for name in ("torchao", "torch.utils._pytree", "transformers", "optimum"):
+                logging.getLogger(name).setLevel(logging.ERROR)
         return function(*args, **kwargs)
 
     return wrapped  # type: ignore[return-value]

@@ -67,13 +67,14 @@ class TerminalListener:
         """Leave one line that stays."""
         del name
         spent = "reused" if reused else f"{record['seconds']:.0f} s"
-        self.console.print(f"{escape(self._title):<20} {spent:>7}   {_figures(record['metrics'])}")
+        figures = _figures(record["metrics"])
+        self.console.print(f"{escape(self._title):<20} {spent:>7}   {figures}", soft_wrap=True)
         for note in record["notes"]:
-            self.console.print(f"{'':<20} {'':>7}   [dim]{escape(note)}[/dim]")
+            self.console.print(f"{'':<20} {'':>7}   [dim]{escape(note)}[/dim]", soft_wrap=True)
 
     def note(self, text: str) -> None:
         """A remark between stages."""
-        self.console.print(f"[dim]{escape(text)}[/dim]")
+        self.console.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def _figures(metrics: Mapping[str, float]) -> str:

@@ -25,7 +25,6 @@ class TextEncoding:
         self.max_length = max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
         self.special_ids = frozenset(self._tokenizer.all_special_ids)
-        self.vocabulary_size = len(self._tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[TokenIds]:
         """Token ids of each text, special tokens included, not padded."""

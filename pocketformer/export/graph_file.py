@@ -134,22 +134,31 @@ def random_feeds(
 
 
 def vocabulary_rows(model: Any) -> int:
-    """Rows of the table that ``input_ids`` looks up, also behind a Cast; ``ExportError`` when unclear."""
-    shapes = {item.name: tuple(item.dims) for item in model.graph.initializer}
+    """Rows of the table that ``input_ids`` looks up; ``ExportError`` when there is none."""
+    tables = word_tables(model)
+    if not tables:
+        raise ExportError(
+            "the graph has no table that input_ids looks up",
+            hint="Export a text classifier with input_ids.",
+        )
+    return int(tables[0].dims[0])
+
+
+def word_tables(model: Any) -> list[Any]:
+    """Initializers of rank 2 that are looked up by ``input_ids``, also behind a Cast, in the graph's order.
+
+    A table in codes has its scales and offsets beside it; an EmbedLayerNormalization names its position
+    and type tables after the word table.
+    """
+    tables = {item.name: item for item in model.graph.initializer if len(item.dims) == 2}
     aliases = {"input_ids"}
+    found: dict[str, Any] = {}
     for node in model.graph.node:
         if node.op_type in ("Cast", "Identity") and node.input[0] in aliases:
             aliases.update(node.output)
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            if name in aliases:
-                sizes = [shapes[other] for other in node.input if other in shapes and other not in aliases]
-                tables = [shape for shape in sizes if len(shape) == 2]
-                if tables and (index > 0 or node.op_type != "Gather"):
-                    return int(tables[0][0])
-    raise ExportError(
-        "the graph has no table that input_ids looks up", hint="Export a text classifier with input_ids."
-    )
+        elif any(name in aliases for name in node.input):
+            found.update({name: tables[name] for name in node.input if name in tables})
+    return list(found.values())
 
 
 def _domain(name: str) -> str:

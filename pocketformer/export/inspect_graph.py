@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketformer.export.graph_file import all_nodes, load_graph
+from pocketformer.export.graph_file import all_nodes, load_graph, word_tables
 
 # Operators that only a quantized graph has, and what their presence says.
 _DYNAMIC = ("DynamicQuantizeLinear", "QAttention", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
@@ -69,7 +69,7 @@ def inspect_graph(path: Path) -> GraphSummary:
                     by_type[TensorProto.DataType.Name(attribute.t.data_type).lower()] += _tensor_bytes(
                         attribute.t
                     )
-    products, tables = _product_precision(operators, by_type), _table_precision(model, nodes, kinds)
+    products, tables = _product_precision(operators, by_type), _table_precision(model, nodes)
     same = tables is None or products.split("-")[0] == tables
     precision = products if same else f"{products}-embeddings-{tables}"
     standard = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
@@ -103,19 +103,32 @@ def _product_precision(operators: Mapping[str, int], by_type: Mapping[str, int])
     return name
 
 
-def _table_precision(model: Any, nodes: list[Any], kinds: Mapping[str, str]) -> str | None:
-    """How the largest table that is looked up is stored, such as "int4"; None when there is none."""
+def _table_precision(model: Any, nodes: list[Any]) -> str | None:
+    """How the table that token ids look up is stored, such as "int4"; None when there is none."""
     from onnx import TensorProto
 
-    tables = [item for item in model.graph.initializer if kinds.get(item.name) == "embeddings"]
+    packed = _packed_tables(nodes)
+    tables = word_tables(model)
     if not tables:
         return None
-    largest = max(tables, key=_tensor_bytes)
+    largest = max(tables, key=lambda item: _elements(item) * packed.get(item.name, 1))
     for node in nodes:
         if node.op_type == "GatherBlockQuantized" and node.input[0] == largest.name:
             return f"int{next((a.i for a in node.attribute if a.name == 'bits'), 4)}"
     name = TensorProto.DataType.Name(largest.data_type).lower()
+    if largest.data_type == TensorProto.UINT8 and not _feeds_arithmetic(nodes, largest.name):
+        return "codebook"
     return str({"float": "fp32", "float16": "fp16", "uint8": "int8"}.get(name, name))
+
+
+def _feeds_arithmetic(nodes: list[Any], table: str) -> bool:
+    """Whether what is looked up in ``table`` is used as numbers, not as indices into another table."""
+    reached = {table}
+    for node in nodes:
+        if node.op_type in ("Gather", "Cast", "Identity") and node.input[0] in reached:
+            reached.update(node.output)
+    readers = [node for node in nodes if set(node.input) & reached and not set(node.output) & reached]
+    return not all(node.op_type == "Gather" for node in readers)
 
 
 def _initializer_kinds(model: Any) -> dict[str, str]:

@@ -65,9 +65,7 @@ def export_onnx(
             if exporter == "optimum":
                 _with_optimum(model, inputs, path, chosen)
             else:
-                _with_dynamo(
-                    _LogitsOnly(model, inputs), _example(inputs, _smallest_vocabulary(model)), path, chosen
-                )
+                _with_dynamo(_LogitsOnly(model), _example(inputs, _smallest_vocabulary(model)), path, chosen)
         except (ExportError, MissingDependencyError):
             raise
         except Exception as error:  # exporters raise whatever the model's own code raises
@@ -195,7 +193,7 @@ def _with_dynamo(module: Any, example: Mapping[str, torch.Tensor], path: Path, o
         str(path),
         input_names=list(example),
         output_names=[OUTPUT],
-        dynamic_shapes=(tuple({0: batch, 1: sequence} for _ in example),),
+        dynamic_shapes=tuple({0: batch, 1: sequence} for _ in example),
         opset_version=opset,
         dynamo=True,
         external_data=False,
@@ -203,7 +201,7 @@ def _with_dynamo(module: Any, example: Mapping[str, torch.Tensor], path: Path, o
     )
 
 
-def _LogitsOnly(model: torch.nn.Module, inputs: tuple[str, ...]) -> torch.nn.Module:  # noqa: N802
+def _LogitsOnly(model: torch.nn.Module) -> torch.nn.Module:  # noqa: N802
     """A module that takes the inputs by position and gives the logits alone, in evaluation mode."""
     import torch
 
@@ -212,8 +210,17 @@ def _LogitsOnly(model: torch.nn.Module, inputs: tuple[str, ...]) -> torch.nn.Mod
             super().__init__()
             self.model = model
 
-        def forward(self, *values: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(**dict(zip(inputs, values, strict=True))).logits
+        # Named, not *values: torch.export describes the free axes by the structure of the arguments.
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            token_type_ids: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            logits: torch.Tensor = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, **types
+            ).logits
             return logits
 
     return Logits().eval()

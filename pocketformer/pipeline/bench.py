@@ -27,7 +27,7 @@ from pocketformer.runtime.metrics import (
 )
 from pocketformer.runtime.model import Model, load
 from pocketformer.targets.measure import WorkloadTiming, measure
-from pocketformer.targets.workloads import WORKLOADS, Feeds, build_feeds
+from pocketformer.targets.workloads import REAL, Feeds, Workload, build_feeds
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -129,11 +129,14 @@ def torch_contender(model_dir: Path, context: RunContext) -> tuple[Callable[[Seq
 
 
 def time_contenders(
-    contenders: Sequence[Contender], rounds: int, on_workload: Callable[[str], None]
+    contenders: Sequence[Contender],
+    workloads: Sequence[Workload],
+    rounds: int,
+    on_workload: Callable[[str], None],
 ) -> dict[str, dict[str, WorkloadTiming]]:
-    """Latency of all contenders on the four workloads, interleaved; each is fed its own tokens of the same texts."""
+    """Latency of all contenders on ``workloads``, interleaved; each is fed its own tokens of the same texts."""
     timings: dict[str, dict[str, WorkloadTiming]] = {c.name: {} for c in contenders}
-    for workload in WORKLOADS:
+    for workload in workloads:
         on_workload(workload.name)
         feeds = {c.name: build_feeds(workload, c.token_ids[:_REAL_INPUTS]) for c in contenders}
         count = min(map(len, feeds.values()))
@@ -279,7 +282,7 @@ def drive_loadgen(result: Contender, pad_id: int, seconds: float) -> tuple[dict[
 
     # Batches of like length, as a server would make them; the samples are asked for by number.
     rows = sorted(result.token_ids, key=len)
-    feeds = build_feeds(WORKLOADS[0], rows)
+    feeds = build_feeds(REAL, rows)
 
     def predict(indices: list[int]) -> None:
         if len(indices) == 1:

@@ -18,7 +18,7 @@ from pocketformer.runtime.errors import InputError, PocketformerError
 from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.runtime.metrics import score
 from pocketformer.targets.measure import measure
-from pocketformer.targets.workloads import WORKLOADS, build_feeds
+from pocketformer.targets.workloads import build_feeds, workloads_within
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -200,9 +200,11 @@ class Portfolio:
         return ""
 
     def _timed(self, tried: list[Tried]) -> list[Tried]:
+        from pocketformer.compress.prune.positions import position_capacity
+
         engines = {c.name: self._engine(c.path) for c in tried if c.path is not None}
         latencies: dict[str, dict[str, float]] = {name: {} for name in engines}
-        for workload in WORKLOADS:
+        for workload in workloads_within(position_capacity(self._model)):
             feeds = build_feeds(workload, self._rows[:50] or [[self._encoding.pad_id]])
             calls: dict[str, Callable[[Any], object]] = {name: engine.run for name, engine in engines.items()}
             rounds = max(len(feeds), round(self._config.rounds * _ROUND_SHARES[workload.name]))

@@ -34,6 +34,11 @@ WORKLOADS = (
 )
 
 
+def workloads_within(positions: int) -> tuple[Workload, ...]:
+    """The workloads that a model of this many positions can run."""
+    return tuple(w for w in WORKLOADS if w.sequence is None or w.sequence <= positions)
+
+
 def build_feeds(workload: Workload, token_ids: Sequence[Sequence[int]]) -> list[Feeds]:
     """What a workload's calls are fed: one feed for each real input, or a single one of the fixed shape.
 

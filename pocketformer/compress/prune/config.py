@@ -19,8 +19,8 @@ class PruneConfig:
     ``allocation``: "uniform" keeps the same in every layer; "global" lets all layers' heads and neurons
     compete, by saliency per parameter, for the same number of parameters together, with at least one head and
     ``width_multiple`` neurons in each layer. ``protected_layers`` (numbers after ``layers`` was applied) are
-    left whole and do not count. ``samples`` examples, drawn with ``seed``, are read in batches of
-    ``batch_size``.
+    left whole and do not count. ``samples`` examples, drawn with ``seed`` (None: the run's), are
+    read in batches of ``batch_size``.
     """
 
     layers: int | float = 1.0
@@ -31,7 +31,7 @@ class PruneConfig:
     width_multiple: int = 8
     samples: int = 1024
     batch_size: int = 32
-    seed: int = 0
+    seed: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "ffn"):

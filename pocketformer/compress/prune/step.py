@@ -33,16 +33,20 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
     if len(chosen) < total:
         model = select_layers(model, chosen)
         notes.append(f"layers {', '.join(map(str, chosen))} of {total} stay")
-    result = prune_structure(model, config, _saliency_batches(model_dir, config, context))
-    save_classifier(result.output, model_dir, context.output)
-    return StepResult(output=context.output, metrics=dict(result.metrics), notes=(*notes, *result.notes))
+    metrics: dict[str, float] = {}
+    if (config.heads, config.ffn) != (1.0, 1.0):
+        result = prune_structure(model, config, _saliency_batches(model_dir, config, context))
+        model, metrics = result.output, dict(result.metrics)
+        notes += result.notes
+    save_classifier(model, model_dir, context.output)
+    return StepResult(output=context.output, metrics=metrics, notes=tuple(notes))
 
 
 def prune_vocabulary_step(
     model_dir: Path, config: VocabularyConfig, context: StepContext
 ) -> StepResult[Path]:
     """Remove embedding rows of ``model_dir`` that neither train nor validation texts need, and unused positions."""
-    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.models import copy_licences, load_classifier, save_classifier
     from pocketformer.compress.prune.vocabulary import prune_vocabulary
 
     texts = [*context.splits.train.texts, *context.splits.validation.texts]
@@ -52,6 +56,7 @@ def prune_vocabulary_step(
     tokenizer_dir.mkdir(parents=True, exist_ok=True)
     result = prune_vocabulary(load_classifier(model_dir), model_dir, texts, config, tokenizer_dir)
     save_classifier(result.output, tokenizer_dir, context.output)
+    copy_licences(model_dir, context.output)
     return StepResult(output=context.output, metrics=dict(result.metrics), notes=tuple(result.notes))
 
 
@@ -62,7 +67,7 @@ def _saliency_batches(
 
     encoding = TextEncoding(model_dir, context.max_length)
     train = context.splits.train
-    rng = random.Random(config.seed or context.seed)
+    rng = random.Random(context.seed if config.seed is None else config.seed)
     chosen = rng.sample(range(len(train)), min(config.samples, len(train)))
     rows = encoding.encode([train.texts[index] for index in chosen])
     labels: Any = None if train.labels is None else [train.labels[index] for index in chosen]

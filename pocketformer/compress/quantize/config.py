@@ -60,6 +60,10 @@ class EmbeddingsConfig:
     scale; None means a whole row. With 8 bits and whole rows the graph uses standard operators only; else
     com.microsoft GatherBlockQuantized, which wants a power of 2 of at least 16. ``grid`` is how many clipped
     ranges are tried for each scale (see ``embeddings_core``). ``half_scales`` stores scales as float16.
+
+    ``codebook_group`` stores the word table in another way: that many columns share one 8-bit code into a
+    codebook (see ``codebook_core``), 2.67 bits a column at 3. It takes standard operators only, and
+    ``bits``, ``block_size`` and ``symmetric`` then speak of the other tables alone.
     """
 
     bits: Literal[4, 8] = 8
@@ -68,3 +72,4 @@ class EmbeddingsConfig:
     grid: int = 16
     half_scales: bool = False
     smallest_bytes: int = 8192
+    codebook_group: int | None = None

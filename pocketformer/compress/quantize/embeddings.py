@@ -6,7 +6,11 @@ Half of a small encoder's bytes are its word table, and a call reads a few rows 
     Cast(Gather(codes, ids)) * Gather(scales, ids) [+ Gather(offsets, ids)],
 
 or one com.microsoft ``GatherBlockQuantized`` over blocks of columns (8 or 4 bits, codes packed in uint8, so
-that neither a newer opset nor int4 tensors are needed). An ``EmbedLayerNormalization`` that onnxruntime's
+that neither a newer opset nor int4 tensors are needed), or a codebook in standard operators,
+
+    Reshape(Gather(codebook, Cast(Gather(codes, ids)))) * Gather(scales, ids).
+
+An ``EmbedLayerNormalization`` that onnxruntime's
 optimizer made is taken apart first. Nothing but the tables changes, so this works before and after the
 products are quantized.
 """
@@ -20,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketformer.compress.quantize.codebook_core import quantize_with_codebook
 from pocketformer.compress.quantize.config import EmbeddingsConfig
 from pocketformer.compress.quantize.embeddings_core import QuantizedTable, pack, quantize_table
 from pocketformer.compress.quantize.graph_state import AlreadyQuantizedError, load, save
@@ -106,8 +111,11 @@ class _Rewriter:
                 continue
             is_word = any(node.input[1] in word_ids for node in nodes)
             # Position and type tables are small and their rows take part in every text.
-            config = self.config if is_word else replace(self.config, bits=8)
-            self._replace(name, nodes, config, is_word)
+            if is_word and self.config.codebook_group is not None:
+                self._replace_by_codebook(name, nodes, self.config.codebook_group)
+            else:
+                config = self.config if is_word else replace(self.config, bits=8)
+                self._replace(name, nodes, config, is_word)
 
     def _lookups(self) -> dict[str, list[NodeProto]]:
         """Gather nodes along the rows of float32 tables that are large enough, by table."""
@@ -141,24 +149,64 @@ class _Rewriter:
         except ValueError as error:
             raise ModelError(f"{name}: {error}", hint="Check the model's weights.") from error
         if is_word:
-            energy = float((table.astype(np.float64) ** 2).sum())
-            wrong = float(((table - quantized.dequantize()).astype(np.float64) ** 2).sum())
-            self.relative_error = (wrong / energy) ** 0.5 if energy else 0.0
-        self.graph.initializer.remove(self.initializers[name])
+            self.relative_error = _relative_error(table, quantized.dequantize())
         arrays = _row_arrays(quantized) if config.block_size is None else _block_arrays(quantized)
         scales = arrays["scales"]
         arrays["scales"] = scales.astype(np.float16) if config.half_scales else scales
+        self._store(name, arrays)
+        make = _row_nodes if config.block_size is None else _block_nodes
+        for node in nodes:
+            _put_in_place(self.graph, node, make(node, name, tuple(arrays), quantized, config.half_scales))
+
+    def _replace_by_codebook(self, name: str, nodes: list[NodeProto], group: int) -> None:
+        from onnx import numpy_helper
+
+        table = numpy_helper.to_array(self.initializers[name]).astype(np.float32)
+        try:
+            quantized = quantize_with_codebook(table, group=group)
+        except ValueError as error:
+            raise ModelError(f"{name}: {error}", hint="Use another size of groups, or none.") from error
+        self.relative_error = _relative_error(table, quantized.dequantize())
+        arrays: dict[str, NDArray[Any]] = {
+            "codes": quantized.codes,
+            "codebook": quantized.codebook,
+            "scales": quantized.scales,
+            # 0: as many as there are, for batch and sequence.
+            "shape": np.array([0, 0, quantized.codes.shape[1] * group], np.int64),
+        }
+        if quantized.codes.shape[1] * group > table.shape[1]:
+            arrays |= {
+                "from": np.array([0], np.int64),
+                "to": np.array(table.shape[1:], np.int64),
+                "axis": np.array([2], np.int64),
+            }
+        self._store(name, arrays)
+        for node in nodes:
+            _put_in_place(self.graph, node, _codebook_nodes(node, name, cut="to" in arrays))
+
+    def _store(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take the float32 table out of the graph and put its codes in."""
+        from onnx import numpy_helper
+
+        self.graph.initializer.remove(self.initializers[name])
         for suffix, array in arrays.items():
             self.graph.initializer.append(numpy_helper.from_array(array, f"{name}_{suffix}"))
             self.table_bytes += array.nbytes
-        for node in nodes:
-            make = _row_nodes if config.block_size is None else _block_nodes
-            new = make(node, name, tuple(arrays), quantized, config.half_scales)
-            place = next(i for i, other in enumerate(self.graph.node) if other is node)
-            del self.graph.node[place]
-            for offset, item in enumerate(new):
-                self.graph.node.insert(place + offset, item)
         self.tables += 1
+
+
+def _relative_error(table: NDArray[np.float32], back: NDArray[np.float32]) -> float:
+    energy = float((table.astype(np.float64) ** 2).sum())
+    wrong = float(((table - back).astype(np.float64) ** 2).sum())
+    return float((wrong / energy) ** 0.5) if energy else 0.0
+
+
+def _put_in_place(graph: Any, node: NodeProto, new: list[NodeProto]) -> None:
+    """Replace ``node`` by the nodes ``new``, where it stood."""
+    place = next(i for i, other in enumerate(graph.node) if other is node)
+    del graph.node[place]
+    for offset, item in enumerate(new):
+        graph.node.insert(place + offset, item)
 
 
 def _row_arrays(table: QuantizedTable) -> dict[str, NDArray[Any]]:
@@ -236,6 +284,28 @@ def _block_nodes(
     return nodes
 
 
+def _codebook_nodes(node: NodeProto, name: str, *, cut: bool) -> list[NodeProto]:
+    from onnx import TensorProto, helper
+
+    ids, result = node.input[1], node.output[0]
+    row = f"{result}_cut" if cut else f"{result}_row"
+    bounds = [f"{result}_row", f"{name}_from", f"{name}_to", f"{name}_axis"]
+    steps: tuple[tuple[str, list[str], str, dict[str, Any]], ...] = (
+        ("Gather", [f"{name}_codes", ids], f"{result}_codes", {}),
+        # Indices are int32 or int64 by the standard.
+        ("Cast", [f"{result}_codes"], f"{result}_numbers", {"to": TensorProto.INT32}),
+        ("Gather", [f"{name}_codebook", f"{result}_numbers"], f"{result}_groups", {}),
+        ("Reshape", [f"{result}_groups", f"{name}_shape"], f"{result}_row", {}),
+        *([("Slice", bounds, row, {})] if cut else []),
+        ("Gather", [f"{name}_scales", ids], f"{result}_scale", {}),
+        ("Mul", [row, f"{result}_scale"], result, {}),
+    )
+    return [
+        helper.make_node(operator, inputs, [output], name=output, **attributes)
+        for operator, inputs, output, attributes in steps
+    ]
+
+
 def unfuse_embeddings(model: Any) -> int:
     """Take every EmbedLayerNormalization of ``model`` apart, in place; how many there were.
 
@@ -249,10 +319,7 @@ def unfuse_embeddings(model: Any) -> int:
     for number, node in enumerate(fused):
         read = {name for other in graph.node for name in other.input} | {item.name for item in graph.output}
         new = _single_operators(graph, node, f"embeddings_{number}", read)
-        place = next(i for i, other in enumerate(graph.node) if other is node)
-        del graph.node[place]
-        for offset, item in enumerate(new):
-            graph.node.insert(place + offset, item)
+        _put_in_place(graph, node, new)
     if fused and not any(item.domain == _MICROSOFT for item in model.opset_import):
         model.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
     return len(fused)

@@ -69,7 +69,7 @@ def _quantized_module(
             f"neural-compressor is not installed: {error}",
             hint="Install pocketformer[compress], or choose another candidate.",
         ) from error
-    names = tuple(feeds[0])
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in feeds[0]]
     batches = [tuple(torch.from_numpy(feed[name]) for name in names) for feed in feeds]
     example = tuple(_at_least_two(value) for value in batches[0])
     axes = {0: torch.export.Dim("batch", min=1, max=1 << 16), 1: torch.export.Dim("sequence", min=1)}
@@ -81,10 +81,10 @@ def _quantized_module(
         act_sym=config.activation_symmetric,
         w_granularity="per_channel" if config.per_channel else "per_tensor",
     )
-    wrapper = _LogitsOnly(copy.deepcopy(model).eval(), names)
+    wrapper = _LogitsOnly(copy.deepcopy(model).eval())
     try:
         with torch.no_grad():
-            captured = capture(wrapper, example, dynamic_shapes={"values": tuple(dict(axes) for _ in names)})
+            captured = capture(wrapper, example, dynamic_shapes={name: dict(axes) for name in names})
             prepared = prepare(captured, settings, example_inputs=example)
             for batch in batches:
                 prepared(*batch)
@@ -102,7 +102,7 @@ def _at_least_two(value: torch.Tensor) -> torch.Tensor:
     return value.repeat(2 if value.shape[0] == 1 else 1, 2 if value.shape[1] == 1 else 1)
 
 
-def _LogitsOnly(model: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Module:  # noqa: N802
+def _LogitsOnly(model: torch.nn.Module) -> torch.nn.Module:  # noqa: N802
     """A module that takes the inputs by position and gives the logits alone, in evaluation mode."""
     import torch
 
@@ -111,8 +111,17 @@ def _LogitsOnly(model: torch.nn.Module, names: tuple[str, ...]) -> torch.nn.Modu
             super().__init__()
             self.model = model
 
-        def forward(self, *values: torch.Tensor) -> torch.Tensor:
-            logits: torch.Tensor = self.model(**dict(zip(names, values, strict=True))).logits
+        # Named, not *values: torch.export describes the free axes by the structure of the arguments.
+        def forward(
+            self,
+            input_ids: torch.Tensor,
+            attention_mask: torch.Tensor,
+            token_type_ids: torch.Tensor | None = None,
+        ) -> torch.Tensor:
+            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            logits: torch.Tensor = self.model(
+                input_ids=input_ids, attention_mask=attention_mask, **types
+            ).logits
             return logits
 
     return Logits().eval()

@@ -38,7 +38,9 @@ def quantize_static(
 
     if not calibration:
         raise InputError("static quantization needs calibration texts", hint="Pass training texts.")
-    feeds = list(calibration[: config.calibration_batches])
+    feeds: list[Mapping[str, Any]] = list(calibration[: config.calibration_batches])
+    if config.method != "minmax":
+        feeds = _of_one_shape(feeds)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -85,3 +87,21 @@ def quantize_static(
     metrics = product_metrics(quantized, output)
     metrics["calibration_batches"] = float(len(feeds))
     return StepResult(output=output, metrics=metrics)
+
+
+def _of_one_shape(feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[Mapping[str, NDArray[np.int64]]]:
+    """Pad all feeds on the right, masked, to the longest, and repeat rows up to the largest batch.
+
+    onnxruntime's histogram calibrators stack the activations of all feeds into one array.
+    """
+    import numpy as np
+
+    shapes = [next(iter(feed.values())).shape for feed in feeds]
+    rows, length = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
+    return [
+        {
+            name: np.resize(np.pad(value, ((0, 0), (0, length - value.shape[1]))), (rows, length))
+            for name, value in feed.items()
+        }
+        for feed in feeds
+    ]

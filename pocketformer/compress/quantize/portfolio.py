@@ -58,12 +58,19 @@ class Candidate:
 ROWS_8 = EmbeddingsConfig(bits=8, grid=1)
 BLOCKS_4 = EmbeddingsConfig(bits=4, block_size=128, symmetric=False, half_scales=True)
 BLOCKS_4_FINE = EmbeddingsConfig(bits=4, block_size=32, symmetric=False, half_scales=True)
+CODEBOOK = EmbeddingsConfig(bits=8, grid=1, codebook_group=3)
+_TABLES = {
+    ROWS_8: "int8-dynamic",
+    BLOCKS_4: "int8-dynamic-embeddings-int4",
+    BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
+    CODEBOOK: "int8-dynamic-embeddings-codebook",
+}
 
 
 def _dynamic(
     name: str,
     graph: Literal["plain", "fused"],
-    embeddings: EmbeddingsConfig | None,
+    embeddings: EmbeddingsConfig,
     *,
     per_channel: bool = True,
     reduce_range: bool = False,
@@ -73,7 +80,7 @@ def _dynamic(
         graph=graph,
         config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range),
         embeddings=embeddings,
-        precision="int8-dynamic" if embeddings == ROWS_8 else "int8-dynamic-embeddings-int4",
+        precision=_TABLES[embeddings],
     )
 
 
@@ -95,6 +102,8 @@ CANDIDATES: tuple[Candidate, ...] = (
     _dynamic("dynamic-fused-reduced-int4", "fused", BLOCKS_4, reduce_range=True),
     _dynamic("dynamic-fused-int4-fine", "fused", BLOCKS_4_FINE),
     _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
+    _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
+    _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
     _dynamic("dynamic-plain", "plain", ROWS_8),
     _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
     _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),

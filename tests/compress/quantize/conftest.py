@@ -42,13 +42,12 @@ def graphs(
 
 @pytest.fixture(scope="session")
 def feeds(pruned_model: Any) -> list[Mapping[str, NDArray[np.int64]]]:
-    """Eight batches of 4 x 12 ids with padding on the right."""
+    """Eight batches of ids with padding on the right, of different shapes as real ones are."""
     rng = np.random.default_rng(0)
     batches = []
-    for _ in range(8):
-        mask = (np.arange(12)[None, :] < rng.integers(3, 13, size=(4, 1))).astype(np.int64)
-        ids = rng.integers(0, pruned_model.config.vocab_size, (4, 12)) * mask
-        batches.append(
-            {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros((4, 12), np.int64)}
-        )
+    for number in range(8):
+        rows, length = 4 - number % 2, 12 - number
+        mask = (np.arange(length)[None, :] < rng.integers(3, length + 1, size=(rows, 1))).astype(np.int64)
+        ids = rng.integers(0, pruned_model.config.vocab_size, (rows, length)) * mask
+        batches.append({"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)})
     return batches

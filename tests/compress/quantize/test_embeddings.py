@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from pocketformer.compress.quantize.codebook_core import quantize_with_codebook
 from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
 from pocketformer.compress.quantize.embeddings import quantize_embeddings, unfuse_embeddings
 from pocketformer.compress.quantize.embeddings_core import quantize_table
@@ -146,3 +147,25 @@ def test_settings_that_no_operator_takes_are_refused(graphs: dict[str, Path], tm
     ):
         with pytest.raises(InputError, match=words):
             quantize_embeddings(graphs["plain"], tmp_path / "q.onnx", config)
+
+
+@pytest.mark.parametrize("kind", ["plain", "fused"])
+@pytest.mark.parametrize("group", [2, 3])
+def test_a_codebook_computes_with_exactly_its_dequantized_table(
+    kind: str, group: int, graphs: dict[str, Path], feeds: Feeds, tmp_path: Path
+) -> None:
+    config = EmbeddingsConfig(codebook_group=group, grid=1, smallest_bytes=1024)
+    result = quantize_embeddings(graphs[kind], tmp_path / "q.onnx", config)
+    assert 0 < result.metrics["relative_error"] < 0.2
+    model = onnx.load(
+        str(with_table(graphs["plain"], tmp_path / "r.onnx", EmbeddingsConfig(grid=1, smallest_bytes=1024)))
+    )
+    fp32 = {item.name: item for item in onnx.load(str(graphs["plain"])).graph.initializer}
+    item = next(item for item in model.graph.initializer if WORD in item.name)
+    table = numpy_helper.to_array(fp32[item.name])
+    back = quantize_with_codebook(table, group=group).dequantize()
+    item.CopyFrom(numpy_helper.from_array(back, item.name))
+    onnx.save(model, str(tmp_path / "r.onnx"))
+    for feed in feeds[:2]:
+        expected = OnnxRuntimeEngine(tmp_path / "r.onnx").run(feed)
+        np.testing.assert_allclose(OnnxRuntimeEngine(result.output).run(feed), expected, atol=2e-5)

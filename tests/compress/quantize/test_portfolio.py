@@ -52,7 +52,8 @@ def test_every_candidate_runs_close_to_fp32_and_is_what_it_says(
     assert inspect_graph(result.output).precision == candidate.precision
     if candidate.config is not None:
         assert result.metrics["quantized_products"] >= 3 * 4 + 2
-        assert result.metrics["bytes"] < graphs["plain"].stat().st_size / 2
+        weights = sum(inspect_graph(result.output).initializer_bytes.values())
+        assert weights < sum(inspect_graph(graphs["plain"]).initializer_bytes.values()) / 2
 
 
 def test_reduced_range_keeps_weights_to_seven_bits(graphs: dict[str, Path], tmp_path: Path) -> None:
@@ -111,11 +112,12 @@ def test_the_list_of_candidates_imports_nothing_heavy() -> None:
     code = (
         "import sys, pocketformer.compress.quantize.portfolio as p; p.CANDIDATES; "
         "heavy = {'torch', 'onnx', 'onnxruntime', 'transformers', 'neural_compressor'} & set(sys.modules); "
-        "sys.exit(', '.join(heavy))"
+        "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow  # its observers and torch.export take about 20 seconds whatever the model's size
 def test_neural_compressor_quantizes_a_copy_and_exports_int8(
     pruned_model: Any,
     graphs: dict[str, Path],
