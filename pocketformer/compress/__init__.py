@@ -1,1 +1,1 @@
-"""TODO"""
+"""A model in, a smaller model out: data, fine-tuning, distillation, pruning, quantizers."""

@@ -128,6 +128,8 @@ def train_classifier(
             context.on_progress(Progress(step=state.global_step, total=total, figures=dict(latest)))
 
     class StepTrainer(Trainer):  # type: ignore[misc, unused-ignore]
+        control: Any
+
         def _get_train_sampler(self, *_: Any) -> Any:
             return sampler
 

@@ -24,15 +24,20 @@ log = logging.getLogger("pocketformer")
 class Listener(Protocol):
     """Hears how a run goes on; the command line draws it."""
 
-    def run_started(self, stages: list[str]) -> None: ...
+    def run_started(self, stages: list[str]) -> None:
+        """A run of these stages begins."""
 
-    def stage_started(self, name: str, index: int, total: int) -> None: ...
+    def stage_started(self, name: str, index: int, total: int) -> None:
+        """Stage number ``index`` of ``total``, counted from 1, begins."""
 
-    def stage_progress(self, progress: Progress) -> None: ...
+    def stage_progress(self, progress: Progress) -> None:
+        """The stage at work is alive."""
 
-    def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None: ...
+    def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
+        """A stage has ended, or was taken from an earlier run."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """A remark between signs of life."""
 
 
 class SilentListener:

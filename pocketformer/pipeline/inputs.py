@@ -77,7 +77,7 @@ def resolve_metric(recipe: Recipe, splits: Splits | None) -> str:
         if recipe.metric not in (None, "agreement"):
             raise RecipeError(
                 f"{recipe.metric} needs labels, and the data has none",
-                hint="Name the column with --label-column, or leave --metric out: agreement with the teacher is measured.",
+                hint="Name the column with --label-column, or leave --metric out: agreement is measured.",
             )
         return "agreement"
     metric = recipe.metric or "accuracy"

@@ -48,7 +48,9 @@ def inspect(path: Path) -> Inspection:
     ``ModelError`` for anything else.
     """
     if not path.exists():
-        raise ModelError(f"no such model: {path}", hint="Name a Hugging Face directory, a run or an ONNX file.")
+        raise ModelError(
+            f"no such model: {path}", hint="Name a Hugging Face directory, a run or an ONNX file."
+        )
     if path.suffix == ".onnx":
         return _inspect_graph(path)
     if (path / "manifest.json").exists():
@@ -81,7 +83,8 @@ def _inspect_model(path: Path) -> Inspection:
     lines += [f"  {p.what:<20} {p.present:<24} {'' if p.possible else 'no: '}{p.how}" for p in found.prunable]
     lines.append("Exports:")
     lines += [
-        f"  {e.exporter:<20} {e.file_mb:>6.1f} MB {'' if e.available else '(not installed) '}{e.what}" for e in exports
+        f"  {e.exporter:<20} {e.file_mb:>6.1f} MB {'' if e.available else '(not installed) '}{e.what}"
+        for e in exports
     ]
     facts = found.to_dict(_SEQUENCES) | {"exports": [dataclasses.asdict(e) for e in exports]}
     return Inspection(facts=facts, text=tuple(lines))

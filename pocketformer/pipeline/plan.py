@@ -63,8 +63,8 @@ class Plan:
     def lines(self) -> list[str]:
         """The plan as a person reads it."""
         head = [
-            f"Data: {self.train_rows} train, {self.validation_rows} validation, {self.tokens_per_text:.0f} tokens a text, "
-            f"{self.truncation_rate:.1%} truncated"
+            f"Data: {self.train_rows} train, {self.validation_rows} validation, "
+            f"{self.tokens_per_text:.0f} tokens a text, {self.truncation_rate:.1%} truncated"
         ]
         rows = [
             f"  {i:>2}. {s.name:<11} {_duration(s.seconds):>8}  {s.what}"

@@ -175,9 +175,7 @@ def _needed(checks: list[Any]) -> list[str]:
         if check.met:
             continue
         if check.name == "max_drop":
-            out.append(
-                "Keep more of the model (distill: layers; prune: heads, ffn) or train it longer."
-            )
+            out.append("Keep more of the model (distill: layers; prune: heads, ffn) or train it longer.")
         elif check.measured is not None:
             out.append(
                 f"{check.name}: {check.measured / check.limit:.2f} times what is allowed; prune further."
@@ -278,4 +276,5 @@ def _environment(probe: Mapping[str, Any]) -> dict[str, Any]:
 
 def _hardware(probe: Mapping[str, Any]) -> str:
     present = [name for name, there in probe["flags"].items() if there]
-    return f"{probe['model']} ({probe['architecture']}), {probe['threads']} cores, {', '.join(present) or 'no SIMD known'}"
+    flags = ", ".join(present) or "no SIMD known"
+    return f"{probe['model']} ({probe['architecture']}), {probe['threads']} cores, {flags}"

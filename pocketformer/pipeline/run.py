@@ -192,8 +192,9 @@ def _stage_key(step: Step, section: StepSection, previous: str, context: RunCont
             previous,
             context.threads,
             list(context.recipe.targets),
+            given,
+            budget,
         ]
-        + [given, budget]
     )
 
 

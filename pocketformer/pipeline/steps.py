@@ -10,10 +10,17 @@ from typing import Any
 from pocketformer.compress.distill import DistillConfig
 from pocketformer.compress.finetune import FinetuneConfig
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
-from pocketformer.pipeline import deliver_stages, graph_stages, model_stages
 from pocketformer.pipeline.context import Made, RunContext
-from pocketformer.pipeline.deliver_stages import BenchConfig, BundleConfig, ReportConfig
-from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig
+from pocketformer.pipeline.deliver_stages import (
+    BenchConfig,
+    BundleConfig,
+    ReportConfig,
+    bench_stage,
+    bundle_stage,
+    report_stage,
+)
+from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
+from pocketformer.pipeline.model_stages import distill_stage, finetune_stage, prune_stage, vocabulary_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,28 +34,24 @@ class Step:
 
 
 STEPS: tuple[Step, ...] = (
-    Step(name="finetune", version=1, config=FinetuneConfig, function=model_stages.finetune_stage),
-    Step(name="distill", version=1, config=DistillConfig, function=model_stages.distill_stage),
-    Step(name="prune", version=1, config=PruneConfig, function=model_stages.prune_stage),
-    Step(name="vocabulary", version=1, config=VocabularyConfig, function=model_stages.vocabulary_stage),
-    Step(name="export", version=1, config=ExportConfig, function=graph_stages.export_stage),
-    Step(name="quantize", version=1, config=QuantizeConfig, function=graph_stages.quantize_stage),
-    Step(name="bundle", version=1, config=BundleConfig, function=deliver_stages.bundle_stage),
-    Step(name="bench", version=1, config=BenchConfig, function=deliver_stages.bench_stage),
-    Step(name="report", version=1, config=ReportConfig, function=deliver_stages.report_stage),
+    Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
+    Step(name="distill", version=1, config=DistillConfig, function=distill_stage),
+    Step(name="prune", version=1, config=PruneConfig, function=prune_stage),
+    Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
+    Step(name="export", version=1, config=ExportConfig, function=export_stage),
+    Step(name="quantize", version=1, config=QuantizeConfig, function=quantize_stage),
+    Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
+    Step(name="bench", version=1, config=BenchConfig, function=bench_stage),
+    Step(name="report", version=1, config=ReportConfig, function=report_stage),
 )
 STEP_NAMES: tuple[str, ...] = tuple(step.name for step in STEPS)
 
 
 def step_by_name(name: str) -> Step:
     """The step of this name; ``KeyError`` when there is none."""
-    return next(step for step in STEPS if step.name == name) if name in STEP_NAMES else _missing(name)
+    return {step.name: step for step in STEPS}[name]
 
 
 def config_class(name: str) -> type[Any]:
     """The config dataclass of a step."""
     return step_by_name(name).config
-
-
-def _missing(name: str) -> Step:
-    raise KeyError(name)

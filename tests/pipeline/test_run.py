@@ -36,11 +36,21 @@ def finished(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> R
 
 def test_a_run_leaves_all_that_is_promised(finished: RunResult) -> None:
     out = finished.directory
-    for name in ("recipe.yaml", "run.json", "report.json", "report.html", "report.md", "MODEL_CARD.md", "log.txt"):
+    for name in (
+        "recipe.yaml",
+        "run.json",
+        "report.json",
+        "report.html",
+        "report.md",
+        "MODEL_CARD.md",
+        "log.txt",
+    ):
         assert (out / name).stat().st_size > 0, name
     assert not (out / ".lock").exists()
     bundle = finished.bundles["cpu"]
-    assert {"model.onnx", "manifest.json", "tokenizer.json", "golden.jsonl"} <= {p.name for p in bundle.iterdir()}
+    assert {"model.onnx", "manifest.json", "tokenizer.json", "golden.jsonl"} <= {
+        p.name for p in bundle.iterdir()
+    }
     assert verify(bundle).ok
 
 
@@ -65,7 +75,13 @@ def test_the_report_has_the_documented_keys(finished: RunResult) -> None:
     assert result["drop"] == pytest.approx(teacher["metric"] - result["metric"])
     assert result["file_mb"] < teacher["file_mb"]
     assert result["parameters"] < teacher["parameters"]
-    assert [step["stage"] for step in report["steps"]] == ["teacher", "distill", "prune", "vocabulary", "quantize"]
+    assert [step["stage"] for step in report["steps"]] == [
+        "teacher",
+        "distill",
+        "prune",
+        "vocabulary",
+        "quantize",
+    ]
     assert sum(point["chosen"] for point in report["pareto"]) == 1
     assert all(candidate["reason"] for candidate in report["candidates"])
 
@@ -84,12 +100,14 @@ def test_an_interrupted_run_ends_with_the_same_model(
         run(tiny_recipe, tmp_path / "out", listener=Recording(stop_after="prune"))
     listener = Recording()
     resumed = run(tiny_recipe, tmp_path / "out", listener=listener)
-    assert [reused for reused in listener.reused.values()][:4] == [True, True, True, False]
+    assert list(listener.reused.values())[:4] == [True, True, True, False]
     vocabulary = "stages/04-vocabulary/model/model.safetensors"
     assert (resumed.directory / vocabulary).read_bytes() == (finished.directory / vocabulary).read_bytes()
 
 
-def test_the_resolved_recipe_makes_no_choice_anew(finished: RunResult, tmp_path: Path, tiny_texts: list[str]) -> None:
+def test_the_resolved_recipe_makes_no_choice_anew(
+    finished: RunResult, tmp_path: Path, tiny_texts: list[str]
+) -> None:
     recipe = Recipe.from_file(finished.directory / "recipe.yaml")
     again = run(recipe, tmp_path / "again")
     record = next(r for r in again.records if r["name"] == "quantize")
@@ -107,19 +125,25 @@ def test_another_recipe_does_not_touch_a_finished_run(finished: RunResult, tiny_
 
 def test_a_run_goes_on_from_another_run(finished: RunResult, tmp_path: Path) -> None:
     steps = ["export", {"quantize": {"candidates": ["dynamic-plain"], "rounds": 2}}]
-    recipe = Recipe.from_mapping({"model": finished.directory, "threads": 1, "steps": steps, "budget": {"max_drop": 1}})
+    recipe = Recipe.from_mapping(
+        {"model": finished.directory, "threads": 1, "steps": steps, "budget": {"max_drop": 1}}
+    )
     result = run(recipe, tmp_path / "more")
     assert result.artefacts.quantized is not None
     assert result.artefacts.quantized.exists()
     assert result.artefacts.teacher == (finished.directory / "stages/01-finetune/model").resolve()
 
 
-def test_without_labels_agreement_is_measured(tiny_recipe: Recipe, finished: RunResult, tmp_path: Path) -> None:
+def test_without_labels_agreement_is_measured(
+    tiny_recipe: Recipe, finished: RunResult, tmp_path: Path
+) -> None:
     teacher = finished.directory / "stages/01-finetune/model"
     assert tiny_recipe.data is not None
     steps = tuple(step for step in tiny_recipe.steps if step.name != "finetune")
     data = tiny_recipe.data.model_copy(update={"label_column": None})
-    result = run(tiny_recipe.model_copy(update={"model": teacher, "data": data, "steps": steps}), tmp_path / "out")
+    result = run(
+        tiny_recipe.model_copy(update={"model": teacher, "data": data, "steps": steps}), tmp_path / "out"
+    )
     report = load_report(result.directory)
     assert report.metric_name == "agreement"
     assert report.evaluation.basis == "teacher"

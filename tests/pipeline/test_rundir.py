@@ -26,9 +26,14 @@ def _finished_run(path: Path, recipe_id: str = "a") -> None:
 
 def test_a_stage_exists_whole_or_not_at_all(tmp_path: Path) -> None:
     directory = _open(tmp_path / "run")
-    with pytest.raises(RuntimeError), directory.writing_stage(1, "prune") as folder:
-        (folder / "half").write_text("x")
-        raise RuntimeError("killed")
+
+    def killed_half_way() -> None:
+        with directory.writing_stage(1, "prune") as folder:
+            (folder / "half").write_text("x")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        killed_half_way()
     assert not directory.stage_path(1, "prune").exists()
     with directory.writing_stage(1, "prune") as folder:
         (folder / "stage.json").write_text(json.dumps({"key": "k"}))
