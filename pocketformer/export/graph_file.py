@@ -25,7 +25,7 @@ _SMALLEST_IR_VERSION = 8
 def load_graph(path: Path) -> Any:
     """The ``onnx.ModelProto`` of ``path``; ``ModelError`` when the file is missing or is not ONNX."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(str(path))

@@ -9,6 +9,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
+from pocketformer.compress.quantize.portfolio import USUAL_CANDIDATES
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 
@@ -28,15 +29,17 @@ class ExportConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeConfig:
-    """``candidates``: names of the portfolio (none named: all); ``calibration`` texts for static quantization.
+    """``candidates``: names of the portfolio; ``calibration``: texts for static quantization.
 
-    ``close``: candidates within this share of the fastest count as equally fast, and the smallest file wins.
+    ``close``: candidates within this share of the fastest count as equally fast. Of these the smallest wins whose
+    validation metric lies within ``close_drop`` times the allowed drop of the best: accuracy is not spent on little.
     """
 
-    candidates: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = USUAL_CANDIDATES
     calibration: int = 256
     rounds: int = 20
     close: float = 0.05
+    close_drop: float = 0.25
 
 
 def export_stage(config: ExportConfig, context: RunContext, folder: Path) -> Made:

@@ -47,9 +47,16 @@ def load_splits(recipe: Recipe, artefacts: Artefacts) -> tuple[Splits | None, st
     from pocketformer.compress.data import prepare_splits
     from pocketformer.compress.models import label_names_of
 
-    finetunes = any(step.name == "finetune" for step in recipe.steps)
-    known = artefacts.teacher or (None if finetunes else artefacts.model)
-    splits = prepare_splits(data_config(recipe), label_names_of(known) if known is not None else None)
+    config = data_config(recipe)
+    source = artefacts.teacher or artefacts.model
+    names = label_names_of(source) if source is not None else None
+    if recipe.steps and recipe.steps[0].name == "finetune":
+        # The head is made for the data; a head of the same labels is trained on, in its own order.
+        splits = prepare_splits(config, None)
+        if names is not None and set(names) == set(splits.label_names):
+            splits = prepare_splits(config, names)
+    else:
+        splits = prepare_splits(config, names)
     values = {
         name: sha256_file(path)
         for name in ("train", "validation", "test")

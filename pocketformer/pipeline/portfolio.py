@@ -97,11 +97,9 @@ class Portfolio:
 
     def names(self) -> tuple[str, ...]:
         """The candidates of this run; ``InputError`` for a name that does not exist."""
-        from pocketformer.compress.quantize.portfolio import CANDIDATES, candidate_by_name
+        from pocketformer.compress.quantize.portfolio import candidate_by_name
 
-        if self._config.candidates:
-            return tuple(candidate_by_name(name).name for name in self._config.candidates)
-        return tuple(candidate.name for candidate in CANDIDATES)
+        return tuple(candidate_by_name(name).name for name in self._config.candidates)
 
     def make(self, name: str) -> Tried:
         """Make one candidate; its ``path`` is None and ``reason`` says why when it cannot be made."""
@@ -130,7 +128,9 @@ class Portfolio:
             )
         except PocketformerError as error:
             log.warning("candidate %s: %s", name, error)
-            return replace(tried, reason=f"could not be made: {error.message}")
+            # A report travels: it does not tell where on this machine the run was.
+            message = error.message.replace(f"{self._context.directory.path}/", "")
+            return replace(tried, reason=f"could not be made: {message}")
         except Exception as error:
             log.warning("candidate %s failed", name, exc_info=True)
             return replace(tried, reason=f"could not be made: {type(error).__name__}: {str(error)[:200]}")
@@ -160,7 +160,10 @@ class Portfolio:
             return max(usable, key=lambda c: (c.metric if c.metric is not None else 0.0, -c.speed))
         fastest = min(candidate.speed for candidate in fitting)
         close = [c for c in fitting if c.speed <= fastest * (1 + self._config.close)]
-        return min(close, key=lambda c: (c.file_mb, c.speed))
+        best = max(c.metric or 0.0 for c in close)
+        spare = self._config.close_drop * self._context.recipe.budget.max_drop
+        accurate = [c for c in close if (c.metric or 0.0) >= best - spare - 1e-9]
+        return min(accurate, key=lambda c: (c.file_mb, c.speed))
 
     def explain(self, tried: Sequence[Tried], chosen: Tried) -> list[Tried]:
         """The candidates with the reason why each was or was not taken."""
@@ -176,12 +179,14 @@ class Portfolio:
         if candidate.name == chosen.name:
             if excess:
                 return f"none kept the budget on validation; this one comes closest ({excess})"
-            return "fastest within the budget on validation, smallest among the equally fast"
+            return "within the budget on validation; of the fastest the smallest that is as accurate"
         if excess:
             return excess
         if candidate.speed > chosen.speed * (1 + self._config.close):
             return f"{candidate.speed / chosen.speed:.2f} times the time of what was taken"
-        return f"about as fast as what was taken, and {candidate.file_mb - chosen.file_mb:.1f} MB larger"
+        if candidate.file_mb >= chosen.file_mb:
+            return f"about as fast as what was taken, and {candidate.file_mb - chosen.file_mb:.1f} MB larger"
+        return f"smaller, but {((chosen.metric or 0) - (candidate.metric or 0)) * 100:.1f} points below what was taken"
 
     def _excess(self, candidate: Tried) -> str:
         """Which limit of the budget a candidate breaks on validation, or nothing."""
@@ -233,7 +238,6 @@ class Portfolio:
             hidden_size=int(self._model.config.hidden_size),
             # The tables are quantized apart, which needs their look-ups as single nodes.
             fuse_embeddings=False,
-            any_mask=False,
         )
         self._graphs["fused"] = fused.output
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, available_threads, log
-from pocketformer.pipeline.inputs import load_splits, resolve_inputs, resolve_metric
+from pocketformer.pipeline.inputs import load_splits, resolve_inputs, resolve_metric, with_teacher_labels
 from pocketformer.pipeline.recipe import Recipe, StepSection, plain
 from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
@@ -72,6 +72,8 @@ def run(
     listener = listener or SilentListener()
     recipe, artefacts = resolve_inputs(recipe)
     splits, data_id = load_splits(recipe, artefacts)
+    # The recipe that the run keeps is read again from another folder.
+    recipe = recipe.relative_to(Path.cwd())
     directory = RunDirectory.open(output, recipe_id=recipe_id(recipe, data_id), force=force)
     handler = _log_to(directory.log_path)
     try:
@@ -86,6 +88,8 @@ def run(
             choices=dict(recipe.choices),
         )
         _limit_threads(context.threads)
+        if splits is not None and splits.train.labels is None and artefacts.teacher is not None:
+            context.splits = with_teacher_labels(splits, artefacts.teacher, recipe.max_length)
         _run_stages(context, data_id)
         directory.drop_stages_after(len(recipe.steps))
         return RunResult(

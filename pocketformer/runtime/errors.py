@@ -37,6 +37,10 @@ class ModelError(InputError):
     """A model directory cannot be used as it is."""
 
 
+class AlreadyQuantizedError(ModelError):
+    """A graph is quantized already; doing it again would only lose accuracy."""
+
+
 class RecipeError(InputError):
     """A recipe or a configuration is not valid."""
 

@@ -100,6 +100,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("f1", _f1, classes=2),
     Metric("f1_macro", _f1_macro),
     Metric("matthews", _matthews),
+    # Accuracy where the labels are a teacher's answers; named apart so that nobody reads it as accuracy.
+    Metric("agreement", _accuracy),
 )
 
 

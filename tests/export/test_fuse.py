@@ -21,8 +21,9 @@ def heads_of(graph: Path) -> list[int]:
 
 @pytest.mark.parametrize("any_mask", [True, False])
 @pytest.mark.parametrize("fuse_embeddings", [True, False])
+@pytest.mark.parametrize("fuse_norms", [True, False])
 def test_layers_with_different_heads_all_fuse(
-    pruned_graph: Path, tmp_path: Path, any_mask: bool, fuse_embeddings: bool
+    pruned_graph: Path, tmp_path: Path, any_mask: bool, fuse_embeddings: bool, fuse_norms: bool
 ) -> None:
     path = list(sys.path)
     result = fuse_for_onnxruntime(
@@ -32,11 +33,12 @@ def test_layers_with_different_heads_all_fuse(
         hidden_size=32,
         any_mask=any_mask,
         fuse_embeddings=fuse_embeddings,
+        fuse_norms=fuse_norms,
     )
     assert heads_of(result.output) == [3, 4, 1]
     assert result.metrics["Attention"] == 3
-    assert result.metrics["SkipLayerNormalization"] == 6
-    assert result.metrics["BiasGelu"] == 3
+    assert result.metrics["SkipLayerNormalization"] == 6 * fuse_norms
+    assert result.metrics["BiasGelu"] == 3 * fuse_norms
     assert result.metrics["EmbedLayerNormalization"] == int(fuse_embeddings)
     assert result.metrics["max_abs_difference"] < 1e-5
     assert not result.notes

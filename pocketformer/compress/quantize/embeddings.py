@@ -17,6 +17,8 @@ products are quantized.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +26,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketformer.compress.quantize.codebook_core import quantize_with_codebook
+from pocketformer.compress.quantize.codebook_core import CodebookTable, quantize_with_codebook
 from pocketformer.compress.quantize.config import EmbeddingsConfig
 from pocketformer.compress.quantize.embeddings_core import QuantizedTable, pack, quantize_table
-from pocketformer.compress.quantize.graph_state import AlreadyQuantizedError, load, save
-from pocketformer.runtime.errors import InputError, ModelError
+from pocketformer.compress.quantize.graph_state import load, save
+from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
 from pocketformer.runtime.results import StepResult
 
 if TYPE_CHECKING:
     from onnx import NodeProto
 
 _MICROSOFT = "com.microsoft"
+_REMEMBERED = 6  # results, each at most a byte for every element of its table
+_RECENT: dict[tuple[Any, ...], Any] = {}
 _SMALLEST_BLOCK = 16  # of GatherBlockQuantized
 
 
@@ -136,16 +140,15 @@ class _Rewriter:
         from onnx import numpy_helper
 
         table = numpy_helper.to_array(self.initializers[name]).astype(np.float32)
-        block = table.shape[1] if config.block_size is None else config.block_size
+        how = {
+            "bits": config.bits,
+            "block": table.shape[1] if config.block_size is None else config.block_size,
+            "symmetric": config.symmetric,
+            "grid": config.grid,
+            "scale_dtype": np.float16 if config.half_scales else np.float32,
+        }
         try:
-            quantized = quantize_table(
-                table,
-                bits=config.bits,
-                block=block,
-                symmetric=config.symmetric,
-                grid=config.grid,
-                scale_dtype=np.float16 if config.half_scales else np.float32,
-            )
+            quantized: QuantizedTable = _remembered(quantize_table, table, how)
         except ValueError as error:
             raise ModelError(f"{name}: {error}", hint="Check the model's weights.") from error
         if is_word:
@@ -163,7 +166,7 @@ class _Rewriter:
 
         table = numpy_helper.to_array(self.initializers[name]).astype(np.float32)
         try:
-            quantized = quantize_with_codebook(table, group=group)
+            quantized: CodebookTable = _remembered(quantize_with_codebook, table, {"group": group})
         except ValueError as error:
             raise ModelError(f"{name}: {error}", hint="Use another size of groups, or none.") from error
         self.relative_error = _relative_error(table, quantized.dequantize())
@@ -193,6 +196,16 @@ class _Rewriter:
             self.graph.initializer.append(numpy_helper.from_array(array, f"{name}_{suffix}"))
             self.table_bytes += array.nbytes
         self.tables += 1
+
+
+def _remembered(quantize: Callable[..., Any], table: NDArray[np.float32], how: dict[str, Any]) -> Any:
+    """``quantize(table, **how)``, kept for the candidates that share a table and differ in their products."""
+    key = (quantize.__name__, hashlib.sha256(table.tobytes()).hexdigest(), tuple(how.items()))
+    if key not in _RECENT:
+        while len(_RECENT) >= _REMEMBERED:
+            del _RECENT[next(iter(_RECENT))]
+        _RECENT[key] = quantize(table, **how)
+    return _RECENT[key]
 
 
 def _relative_error(table: NDArray[np.float32], back: NDArray[np.float32]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pocketformer.runtime.errors import ModelError
+from pocketformer.runtime.errors import AlreadyQuantizedError, ModelError
 
 # Operators that stand only in graphs whose weights or activations are quantized already.
 _QUANTIZED_OPERATORS = (
@@ -24,10 +24,6 @@ _QUANTIZED_OPERATORS = (
     "MatMulNBits",
     "MatMulBnb4",
 )
-
-
-class AlreadyQuantizedError(ModelError):
-    """A graph was given for quantization that is quantized already: doing it twice only loses accuracy."""
 
 
 def require_unquantized(model: Any, path: Path) -> None:
@@ -53,7 +49,7 @@ def load_unquantized(path: Path) -> Any:
 def load(path: Path) -> Any:
     """The graph at ``path`` as onnx.ModelProto, quantized or not; ``ModelError`` when it is no ONNX file."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load(str(path))

@@ -100,7 +100,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     _dynamic("dynamic-fused-tensor-reduced", "fused", ROWS_8, per_channel=False, reduce_range=True),
     _dynamic("dynamic-fused-int4", "fused", BLOCKS_4),
     _dynamic("dynamic-fused-reduced-int4", "fused", BLOCKS_4, reduce_range=True),
-    _dynamic("dynamic-fused-int4-fine", "fused", BLOCKS_4_FINE),
     _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
     _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
     _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
@@ -136,6 +135,19 @@ CANDIDATES: tuple[Candidate, ...] = (
         precision="int8-qdq",
         slow=True,
     ),
+)
+
+# What a run measures when its recipe names none: every kind once, 7-bit weights beside 8-bit where it may matter.
+# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole.
+USUAL_CANDIDATES: tuple[str, ...] = (
+    "fp32-fused",
+    "dynamic-fused",
+    "dynamic-fused-reduced",
+    "dynamic-fused-reduced-int4",
+    "dynamic-plain-reduced",
+    "static-plain-reduced",
+    "static-plain-percentile-reduced",
+    "neural-compressor-static",
 )
 
 

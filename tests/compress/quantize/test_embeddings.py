@@ -13,7 +13,8 @@ from pocketformer.compress.quantize.codebook_core import quantize_with_codebook
 from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
 from pocketformer.compress.quantize.embeddings import quantize_embeddings, unfuse_embeddings
 from pocketformer.compress.quantize.embeddings_core import quantize_table
-from pocketformer.compress.quantize.graph_state import AlreadyQuantizedError, save
+from pocketformer.compress.quantize.graph_state import save
+from pocketformer.runtime.errors import AlreadyQuantizedError
 from pocketformer.compress.quantize.onnxruntime_dynamic import quantize_dynamic
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import InputError, ModelError

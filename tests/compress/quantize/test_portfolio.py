@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketformer.compress.quantize.graph_state import AlreadyQuantizedError
+from pocketformer.runtime.errors import AlreadyQuantizedError
 from pocketformer.compress.quantize.portfolio import CANDIDATES, candidate_by_name, quantize_candidate
 from pocketformer.export.inspect_graph import inspect_graph
 from pocketformer.export.onnx_export import export_module
