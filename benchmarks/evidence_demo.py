@@ -25,6 +25,7 @@ from evidence.workspace import RESULTS, Repository, limit_cores
 from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[1]
+_WIDTH = 120
 
 
 def main(
@@ -68,7 +69,9 @@ def main(
     environment = environment_of(runs)
     content = document(outcomes, environment=environment, commit=commit, dirty=dirty, code=code)
     write_document(options.output, content)
-    show(outcomes, Console(highlight=False), seconds=perf_counter() - start)
+    # Without a terminal rich takes 80 columns, which wraps every row.
+    width = None if sys.stdout.isatty() else _WIDTH
+    show(outcomes, Console(highlight=False, width=width), seconds=perf_counter() - start)
     print(f"Commit {commit[:10]}{' (dirty)' if dirty else ''}, code {code}. Written: {options.output}")
     if runs.others():
         print(f"{len(runs.others())} folders of other code in {runs.folder.parent} may be deleted.")

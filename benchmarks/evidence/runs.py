@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -37,7 +37,11 @@ from pocketformer.runtime.errors import BudgetNotMetError
 INSIDE = Path(__file__).parent / "inside"
 # A run that ends with "budget not met" is whole; that is a row's business.
 _WHOLE = (0, BudgetNotMetError.exit_code)
+# Of what the stage took in the uninterrupted run.
 _KILL_AFTER = 0.4
+
+Make = Callable[[Path], dict[str, Any]]
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,7 @@ class Runs:
         self.repository = repository
         self.folder = repository.root / "out" / "evidence" / repository.code_key()
         self._say = say
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, dict[str, Any]] = {}
         self._failed: dict[str, str] = {}
 
     def demo(self) -> Finished:
@@ -118,8 +122,7 @@ class Runs:
 
     def packages(self) -> dict[str, str]:
         """Versions in the environment that made the demo; empty while no row has needed the demo."""
-        made = self._made.get("demo")
-        return dict(made.report.environment.packages) if isinstance(made, Finished) else {}
+        return dict(self.demo().report.environment.packages) if "demo" in self._made else {}
 
     def others(self) -> list[Path]:
         """Folders of runs that other code or another machine made: never read, and free to delete."""
@@ -147,30 +150,29 @@ class Runs:
     def _finished(self, relative: str) -> Callable[[dict[str, Any]], Finished]:
         return lambda details: Finished(output=self.folder / relative, details=details)
 
-    def _once(
-        self, name: str, make: Callable[[Path], dict[str, Any]], opened: Callable[[dict[str, Any]], Any]
-    ) -> Any:
+    def _once(self, name: str, make: Make, opened: Callable[[dict[str, Any]], Opened]) -> Opened:
         """Make a run, or take the kept one; a failure is remembered too, so that no row tries again."""
         if name in self._failed:
             raise EvidenceError(self._failed[name])
         if name not in self._made:
-            folder = self.folder / name
             try:
-                details = read_done(folder)
-                if details is None:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    folder.mkdir(parents=True)
-                    details = make(folder) | {"made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-                    (folder / "done.json").write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
-                else:
-                    self._say(
-                        f"{name}: kept from {details['made']}, made by this very code ({self.folder.name})"
-                    )
+                self._made[name] = self._kept_or_made(name, make)
             except Exception as error:
                 self._failed[name] = f"{name}: {error}"
                 raise EvidenceError(self._failed[name]) from error
-            self._made[name] = opened(details)
-        return self._made[name]
+        return opened(self._made[name])
+
+    def _kept_or_made(self, name: str, make: Make) -> dict[str, Any]:
+        folder = self.folder / name
+        details = read_done(folder)
+        if details is not None:
+            self._say(f"{name}: kept from {details['made']}, made by this very code ({self.folder.name})")
+            return details
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        details = make(folder) | {"made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        (folder / "done.json").write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
+        return details
 
     def _make_demo(self, folder: Path) -> dict[str, Any]:
         shutil.rmtree(self.folder / "cache", ignore_errors=True)

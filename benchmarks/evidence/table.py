@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 Subject = TypeVar("Subject")
 
@@ -144,7 +144,7 @@ def write_document(path: Path, content: Mapping[str, Any]) -> None:
 
 def show(outcomes: Sequence[Outcome], console: Console, *, seconds: float) -> None:
     """The table with its measured column, then what was not met and why, then the total time."""
-    table = Table("Row", "What", "Required", "Measured", "Unit", "Met")
+    table = Table(Column("Row", no_wrap=True), "What", "Required", "Measured", "Unit", "Met")
     for outcome in outcomes:
         measured = "not measured" if outcome.measured is None else number(outcome.measured)
         met = "[green]yes[/green]" if outcome.met else "[bold red]NO[/bold red]"

@@ -8,6 +8,7 @@ unlabelled and altered text serves as well.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pocketformer.compress.augmentation import AugmentationConfig, augment
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, pad_batch
-from pocketformer.compress.teacher_cache import build_teacher_cache
+from pocketformer.compress.teacher_cache import teacher_cache
 from pocketformer.compress.training import TrainingConfig, summary_metrics, train_classifier
 from pocketformer.runtime.errors import ModelError, RecipeError
+from pocketformer.runtime.manifest import sha256_directory
 from pocketformer.runtime.results import StepResult
 
 if TYPE_CHECKING:
@@ -31,14 +33,15 @@ class DistillConfig:
 
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
     evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits. ``match_weight``: its
-    weight against the soft-label loss. ``relation_heads``: MiniLMv2's number of relation heads.
+    weight against the soft-label loss. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
+    teacher's number of heads, or the largest divisor of it that both widths allow.
     """
 
     layers: tuple[int, ...] | int | float | None = None
     temperature: float = 2.0
     match: Literal["hidden_states", "relations", "none"] = "hidden_states"
     match_weight: float = 1.0
-    relation_heads: int = 12
+    relation_heads: int | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None))
 
@@ -70,13 +73,13 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     originals = encoding.encode(context.splits.train.texts)
     altered = augment(originals, encoding.special_ids, context.max_length, config.augmentation, context.seed)
     rows = [*originals, *altered]
-    context.work.mkdir(parents=True, exist_ok=True)
-    cache = build_teacher_cache(
-        teacher,
+    cache = teacher_cache(
+        lambda: teacher,
         rows,
         pad_id=encoding.pad_id,
         vectors=matcher.teacher_view,
-        path=context.work / "teacher.npy",
+        folder=context.cache or context.work,
+        key=f"{sha256_directory(context.teacher)} {matcher.reads}",
         on_batch=lambda done: context.on_progress(Progress(step=done, total=len(rows), figures={})),
     )
     del teacher
@@ -127,6 +130,7 @@ class _Matcher:
             # After its j-th layer the student should stand where the teacher stands after the same share of its own.
             self._blocks = [round((j + 1) * teacher_layers / student_layers) for j in range(student_layers)]
         elif config.match == "relations":
+            self._relation_heads = _relation_heads(config, student, teacher)
             self._handles += self._listen(student, student_layers - 1, self._student_vectors)
             self._handles += self._listen(teacher, teacher_layers - 1, self._teacher_vectors)
 
@@ -139,6 +143,11 @@ class _Matcher:
             linear.register_forward_hook(lambda _module, _inputs, output: into.append(output))
             for linear in (parts.query, parts.key, parts.value)
         ]
+
+    @property
+    def reads(self) -> str:
+        """What is read of the teacher, in words that differ whenever it differs."""
+        return f"{self._config.match} {getattr(self, '_blocks', '')}"
 
     def teacher_view(
         self, teacher: Any, batch: dict[str, torch.Tensor]
@@ -177,7 +186,7 @@ class _Matcher:
             matched = [hidden_state_loss(mine, target, mask) for mine, target in pairs]
         else:
             matched = [
-                relation_loss(mine, target, mask, config.relation_heads)
+                relation_loss(mine, target, mask, self._relation_heads)
                 for mine, target in zip(self._student_vectors, targets, strict=True)
             ]
         for term in matched:
@@ -188,3 +197,17 @@ class _Matcher:
         """Take the hooks out of the models again."""
         for handle in self._handles:
             handle.remove()
+
+
+def _relation_heads(config: DistillConfig, student: Any, teacher: Any) -> int:
+    from pocketformer.compress.families import layer_parts
+
+    widths = [int(layer_parts(model)[-1].query.out_features) for model in (student, teacher)]
+    if config.relation_heads is None:
+        return math.gcd(int(teacher.config.num_attention_heads), *widths)
+    if any(width % config.relation_heads for width in widths):
+        raise RecipeError(
+            f"relation_heads is {config.relation_heads}, which does not divide the widths {widths[0]} and {widths[1]}",
+            hint=f"Use a divisor of {math.gcd(*widths)}, or leave it out.",
+        )
+    return config.relation_heads

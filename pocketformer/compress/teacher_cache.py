@@ -1,4 +1,4 @@
-"""What a teacher says of every text, computed once and kept: logits in memory, hidden states on disk.
+"""What a teacher says of every text, computed once and kept on disk for every step that asks the same.
 
 Hidden states are float16 in one flat memory-mapped file, tokens of all texts after each other, so that a large
 corpus costs disk and not memory.
@@ -6,6 +6,9 @@ corpus costs disk and not memory.
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,44 +43,77 @@ class TeacherCache:
         return torch.from_numpy(out).permute(2, 0, 1, 3)
 
 
-def build_teacher_cache(
-    teacher: Any,
+def teacher_cache(
+    teacher: Callable[[], Any],
     rows: Sequence[TokenIds],
     *,
     pad_id: int,
     vectors: Callable[[Any, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor | None]],
-    path: Path,
+    folder: Path,
+    key: str,
     on_batch: Callable[[int], None] = lambda _: None,
 ) -> TeacherCache:
-    """Run ``teacher`` over ``rows`` once.
+    """What ``teacher`` says of ``rows``: read from ``folder`` when it was computed for this ``key``, else computed.
 
-    ``vectors(teacher, batch)`` gives the logits [batch, labels] and, or None, the vectors to imitate
-    [vectors, batch, length, width]. ``path`` is where the vectors are kept; ``on_batch`` hears how many rows
-    are done.
+    ``teacher`` gives the model and is called only when it must run; ``vectors(model, batch)`` gives its logits
+    [batch, labels] and, or None, the vectors to imitate [vectors, batch, length, width]. ``key`` must name the teacher
+    and what ``vectors`` reads; the rows are added to it here. ``on_batch`` hears how many rows are done.
     """
     import torch
 
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+    if not rows:
+        raise ValueError("a teacher cache needs at least one row")
+    digest = hashlib.sha256(json.dumps([key, list(rows)]).encode()).hexdigest()[:32]
+    place = folder / digest
+    if not (place / "logits.npy").exists():
+        temporary = folder / f".{digest}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        _compute(teacher(), rows, pad_id, vectors, temporary, on_batch)
+        temporary.rename(place)
+    kept = place / "vectors.npy"
+    return TeacherCache(
+        torch.from_numpy(np.load(place / "logits.npy")),
+        np.load(kept, mmap_mode="r") if kept.exists() else None,
+        _offsets(rows),
+    )
+
+
+def _compute(
+    teacher: Any,
+    rows: Sequence[TokenIds],
+    pad_id: int,
+    vectors: Callable[[Any, dict[str, torch.Tensor]], tuple[torch.Tensor, torch.Tensor | None]],
+    folder: Path,
+    on_batch: Callable[[int], None],
+) -> None:
+    import torch
+
+    offsets = _offsets(rows)
     store: np.ndarray | None = None
-    logits: torch.Tensor | None = None
+    logits: np.ndarray | None = None
     done = 0
     teacher.eval()
     with torch.inference_mode():
         for indices, batch in iterate_padded(rows, pad_id):
             batch_logits, batch_vectors = vectors(teacher, batch)
             if logits is None:
-                logits = torch.empty((len(rows), batch_logits.shape[-1]))
-            logits[indices] = batch_logits.float()
+                logits = np.empty((len(rows), batch_logits.shape[-1]), dtype=np.float32)
+            logits[indices] = batch_logits.float().numpy()
             if batch_vectors is not None:
                 if store is None:
                     shape = (int(offsets[-1]), batch_vectors.shape[0], batch_vectors.shape[-1])
-                    store = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape)
+                    store = np.lib.format.open_memmap(
+                        folder / "vectors.npy", mode="w+", dtype=np.float16, shape=shape
+                    )
                 flat = batch_vectors.permute(1, 2, 0, 3).half().numpy()
                 for position, index in enumerate(indices):
                     store[offsets[index] : offsets[index + 1]] = flat[position, : len(rows[index])]
             done += len(indices)
             on_batch(done)
-    if logits is None:
-        raise ValueError("a teacher cache needs at least one row")
-    # Tensors made under inference_mode may not enter autograd later.
-    return TeacherCache(logits.clone(), store, offsets)
+    if logits is not None:
+        np.save(folder / "logits.npy", logits)
+
+
+def _offsets(rows: Sequence[TokenIds]) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum([len(row) for row in rows])])

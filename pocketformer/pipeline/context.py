@@ -99,6 +99,8 @@ class RunContext:
             splits=self.need_splits(verb),
             output=folder / "model",
             work=folder / "work",
+            # Hidden, so that it goes with the leftovers when the run has ended.
+            cache=self.directory.path / "stages" / ".teacher",
             teacher=self.artefacts.teacher,
             max_length=self.recipe.max_length,
             metric=self.metric,

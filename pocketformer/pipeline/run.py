@@ -19,7 +19,7 @@ from pocketformer.pipeline.recipe import Recipe, StepSection, plain
 from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
 from pocketformer.runtime.errors import RecipeError
-from pocketformer.runtime.manifest import sha256_file
+from pocketformer.runtime.manifest import sha256_directory, sha256_file
 
 if TYPE_CHECKING:
     from pocketformer.report.schema import Report
@@ -236,8 +236,7 @@ def _model_id(artefacts: Artefacts) -> str:
     source = artefacts.model or artefacts.quantized or artefacts.bundle
     if source is None:
         return ""
-    files = sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
-    return _digest({file.name: sha256_file(file) for file in files})
+    return sha256_directory(source) if source.is_dir() else sha256_file(source)
 
 
 def _digest(value: Any) -> str:

@@ -219,6 +219,16 @@ def sha256_file(path: Union[str, Path]) -> str:
     return digest.hexdigest()
 
 
+def sha256_directory(path: Union[str, Path]) -> str:
+    """One SHA-256 over the names and contents of all files directly in a directory."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for file in sorted(entry for entry in Path(path).iterdir() if entry.is_file()):
+        digest.update(f"{file.name} {sha256_file(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def file_entry(path: Union[str, Path]) -> FileEntry:
     """The entry of ``files`` for the file at ``path``."""
     return FileEntry(sha256=sha256_file(path), bytes=Path(path).stat().st_size)

@@ -12,7 +12,7 @@ from evidence.table import EvidenceError
 
 # Does what the evidence needs of `pocketformer run`: three stages, made in a temporary folder and renamed.
 PROGRAM = """#!{python}
-import json, os, sys, time
+import json, os, shutil, sys, time
 output = sys.argv[sys.argv.index("-o") + 1]
 stages = os.path.join(output, "stages")
 for index, name in enumerate(("finetune", "distill", "report"), start=1):
@@ -25,7 +25,7 @@ for index, name in enumerate(("finetune", "distill", "report"), start=1):
     with open(os.path.join(temporary, "stage.json"), "w") as handle:
         json.dump({{"seconds": {seconds}, "made": time.time()}}, handle)
     if os.path.exists(final):
-        os.rename(final, temporary + ".old")
+        shutil.rmtree(final)
     os.rename(temporary, final)
 for name in ("report.json", "run.json", "recipe.yaml"):
     open(os.path.join(output, name), "w").write("{{}}")

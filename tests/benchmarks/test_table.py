@@ -175,8 +175,15 @@ def test_the_printed_table_says_what_failed_and_why() -> None:
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0, "0"), (15.0, "15"), (0.925, "0.925"), (1.05, "1.05"), (0.0123456, "0.01235"), (31.98765, "31.99")]
-    + [(1234.56, "1235"), (-0.002, "-0.002")],
+    [
+        (0, "0"),
+        (15.0, "15"),
+        (0.925, "0.925"),
+        (1.05, "1.05"),
+        (0.0123456, "0.01235"),
+        (1234.56, "1235"),
+        (-0.002, "-0.002"),
+    ],
 )
 def test_number(value: float, shown: str) -> None:
     assert number(value) == shown

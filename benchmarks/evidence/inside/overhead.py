@@ -5,6 +5,8 @@ same onnxruntime session: tokenize, make the arrays, run, take the best label. A
 who goes first changes from round to round, and every text comes up in both orders. Prints one line of JSON.
 """
 
+from __future__ import annotations
+
 import csv
 import gc
 import json
@@ -19,7 +21,7 @@ from tokenizers import Tokenizer
 from pocketformer import load
 
 
-def compare(bundle: str, texts: list, rounds: int) -> dict:
+def compare(bundle: str, texts: list[str], rounds: int) -> dict[str, float]:
     """Medians in ms of both, and how many rounds and texts they stand on."""
     model = load(bundle)
     preprocessing = model.manifest.preprocessing
@@ -44,7 +46,7 @@ def compare(bundle: str, texts: list, rounds: int) -> dict:
 
     calls = (bare, runtime)
     disagreeing = sum(bare(text) != runtime(text) for text in texts)  # also the warm-up
-    samples = {call: [] for call in calls}
+    samples: dict[object, list[float]] = {call: [] for call in calls}
     gc.collect()
     gc.disable()
     for turn in range(rounds):

@@ -1,0 +1,109 @@
+"""A student learns what the teacher says; the teacher is asked once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pocketformer.compress.augmentation import AugmentationConfig
+from pocketformer.compress.context import StepContext
+from pocketformer.compress.data import DataAudit, Dataset, Splits
+from pocketformer.compress.distill import DistillConfig, distill
+from pocketformer.compress.encoding import TextEncoding, predict_logits
+from pocketformer.compress.models import load_classifier
+from pocketformer.compress.teacher_cache import teacher_cache
+from pocketformer.compress.training import TrainingConfig
+from pocketformer.runtime.errors import RecipeError
+
+
+@pytest.fixture
+def context(tmp_path: Path, tiny_model_dir: Path, tiny_texts: list[str], tiny_labels: list[int]) -> StepContext:
+    train = Dataset(texts=tuple(tiny_texts[:48]), labels=tuple(tiny_labels[:48]))
+    validation = Dataset(texts=tuple(tiny_texts[48:]), labels=tuple(tiny_labels[48:]))
+    splits = Splits(
+        train=train,
+        validation=validation,
+        label_names=("animal", "place", "person"),
+        audit=DataAudit(rows_read=60),
+    )
+    return StepContext(
+        splits=splits, output=tmp_path / "model", work=tmp_path / "work", teacher=tiny_model_dir, max_length=16
+    )
+
+
+def _distance(first: Path, second: Path, texts: list[str]) -> float:
+    encoding = TextEncoding(first, 16)
+    rows = encoding.encode(texts)
+    logits = [predict_logits(load_classifier(path), rows, encoding.pad_id) for path in (first, second)]
+    return float(np.abs(logits[0] - logits[1]).mean())
+
+
+@pytest.mark.parametrize("match", ["hidden_states", "relations", "none"])
+def test_a_student_comes_closer_to_its_teacher(
+    context: StepContext, tiny_model_dir: Path, tiny_texts: list[str], match: str, tmp_path: Path
+) -> None:
+    def student(epochs: float, name: str) -> Path:
+        training = TrainingConfig(epochs=epochs, learning_rate=2e-3, batch_size=8, patience=None)
+        config = DistillConfig(
+            layers=2,
+            match=match,  # type: ignore[arg-type]
+            temperature=1.0,
+            augmentation=AugmentationConfig(copies=1),
+            training=training,
+        )
+        moved = StepContext(**{**vars(context), "output": tmp_path / name, "work": tmp_path / f"{name}-work"})
+        # The last epoch counts here, whatever random labels say of it.
+        splits = moved.splits
+        unlabelled = Splits(
+            train=splits.train,
+            validation=Dataset(texts=splits.validation.texts),
+            label_names=splits.label_names,
+            audit=splits.audit,
+        )
+        return distill(tiny_model_dir, config, StepContext(**{**vars(moved), "splits": unlabelled})).output
+
+    before = _distance(tiny_model_dir, student(0.01, "before"), tiny_texts)
+    after = _distance(tiny_model_dir, student(4, "after"), tiny_texts)
+    assert after < 0.8 * before
+
+
+def test_without_a_teacher_there_is_nothing_to_learn_from(context: StepContext, tiny_model_dir: Path) -> None:
+    orphan = StepContext(**{**vars(context), "teacher": None})
+    with pytest.raises(RecipeError, match="needs a teacher"):
+        distill(tiny_model_dir, DistillConfig(), orphan)
+
+
+def test_relation_heads_must_fit(context: StepContext, tiny_model_dir: Path) -> None:
+    with pytest.raises(RecipeError, match="does not divide"):
+        distill(tiny_model_dir, DistillConfig(match="relations", relation_heads=5), context)
+
+
+def test_the_teacher_is_asked_once_for_each_question(tmp_path: Path, tiny_model_dir: Path) -> None:
+    import torch
+
+    rows = [[2, 8, 9, 3], [2, 10, 3], [2, 11, 12, 13, 3]]
+    asked: list[int] = []
+
+    def view(model: object, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        asked.append(len(batch["input_ids"]))
+        out = model(**batch, output_hidden_states=True)  # type: ignore[operator]
+        return out.logits, torch.stack([out.hidden_states[1], out.hidden_states[3]])
+
+    def ask(key: str) -> object:
+        return teacher_cache(
+            lambda: load_classifier(tiny_model_dir), rows, pad_id=0, vectors=view, folder=tmp_path, key=key
+        )
+
+    first, again = ask("a"), ask("a")
+    assert sum(asked) == len(rows)
+    np.testing.assert_array_equal(first.batch([1, 2], 5), again.batch([1, 2], 5))  # type: ignore[attr-defined]
+    ask("b")
+    assert sum(asked) == 2 * len(rows)
+    model = load_classifier(tiny_model_dir)
+    with torch.inference_mode():
+        hidden = model(input_ids=torch.tensor([rows[2]]), output_hidden_states=True).hidden_states
+    kept = first.batch([2], 6)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(kept[1, 0, :5], hidden[3][0], atol=2e-3)
+    assert not kept[:, 0, 5:].any()
