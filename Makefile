@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test test-fast lint format docs evidence-demo clean
+.PHONY: install demo record-demo test test-fast lint format docs evidence-demo clean
 
 install: .venv/.installed
 
@@ -16,6 +16,10 @@ install: .venv/.installed
 
 demo: install
 	$(BIN)/pocketformer demo -o out/demo
+
+# Runs the demo and records what it printed and its pictures in docs/demo/.
+record-demo: install
+	$(BIN)/python docs/record_demo.py
 
 test: install
 	$(BIN)/python -m pytest

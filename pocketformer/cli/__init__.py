@@ -6,11 +6,16 @@ Results go to stdout, logs and progress to stderr. Errors become a message and a
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Optional
 
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Unwinds like Ctrl-C, so that half-written files are removed and the lock is released."""
 
 
 def main(argv: Optional[Sequence[str]] = None) -> None:
@@ -20,65 +25,104 @@ def main(argv: Optional[Sequence[str]] = None) -> None:
 
 def run_command(argv: Optional[Sequence[str]] = None) -> int:
     """Run the command line; the exit code."""
-    import signal
-
     import click
 
+    from pocketformer.cli.noise import Noise
     from pocketformer.cli.root import root
     from pocketformer.runtime.errors import PocketformerError
 
-    def terminate(*_: object) -> None:
-        raise SystemExit(TERMINATED)
-
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verbose = any(a in ("-v", "--verbose") for a in arguments)
+    with Noise() as noise, _terminating():
+        try:
+            outcome = root.main(args=arguments, prog_name="pocketformer", standalone_mode=False, obj=noise)
+            sys.stdout.flush()
+            return outcome if isinstance(outcome, int) else 0
+        except click.ClickException as error:
+            error.show()
+            return 2
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("\nInterrupted.", err=True)
+            return INTERRUPTED
+        except Terminated:
+            click.echo("Terminated.", err=True)
+            return TERMINATED
+        except PocketformerError as error:
+            return _tell(error.message, error.hint, error.exit_code, noise.shown)
+        except BrokenPipeError:
+            # The reader of our output (head, less) has gone: nothing is wrong. Python flushes stdout once more
+            # when it ends, and would complain.
+            _discard_stdout()
+            return 0
+        except ImportError as error:
+            return _tell(
+                f"this verb needs a package that is not installed: {error.name or error}",
+                "Install it with: pip install 'pocketformer[compress]'; `pocketformer doctor` lists all.",
+                4,
+                noise.shown,
+            )
+        except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a message
+            return _tell_unexpected(error, noise.shown)
+
+
+def _tell(message: str, hint: Optional[str], code: int, verbose: bool, word: str = "Error") -> int:
+    import click
+
+    if verbose:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"{word}: {message}", err=True)
+    if hint:
+        click.echo(f"  {hint}", err=True)
+    return code
+
+
+def _tell_unexpected(error: Exception, verbose: bool) -> int:
+    """A path that cannot be read or written is the user's to mend; anything else is a defect."""
+    import errno
+
+    if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f": {error.filename}" if error.filename else ""
+            return _tell(f"no space left on the disk{where}", "Free some space and run again.", 1, verbose)
+        if error.filename and error.errno in (
+            errno.EACCES,
+            errno.EISDIR,
+            errno.ENOENT,
+            errno.ENOTDIR,
+            errno.EPERM,
+            errno.EROFS,
+        ):
+            return _tell(f"{error.filename}: {error.strerror}", "Check the path and its rights.", 2, verbose)
+    hint = None if verbose else "This is a defect of Pocketformer. Run again with -v for the traceback."
+    return _tell(f"{type(error).__name__}: {error}", hint, 1, verbose, word="Internal error")
+
+
+@contextmanager
+def _terminating() -> Iterator[None]:
+    """Turn SIGTERM into ``Terminated``, where Python lets us: in the main thread."""
+    import signal
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(*_: object) -> None:
+        raise Terminated
+
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
-        outcome = root.main(args=arguments, prog_name="pocketformer", standalone_mode=False)
-        return outcome if isinstance(outcome, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted. The same command goes on from the last finished stage.", err=True)
-        return INTERRUPTED
-    except PocketformerError as error:
-        if verbose:
-            _traceback()
-        click.echo(f"Error: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"  {error.hint}", err=True)
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output (head, less) has gone: nothing is wrong.
-        sys.stderr.close()
-        return 0
-    except ImportError as error:
-        return _missing_package(error, verbose)
-    except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a message
-        if verbose:
-            _traceback()
-        click.echo(f"Internal error: {type(error).__name__}: {error}", err=True)
-        if not verbose:
-            click.echo("  This is a defect of Pocketformer. Run again with -v for the traceback.", err=True)
-        return 1
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _missing_package(error: ImportError, verbose: bool) -> int:
-    import click
+def _discard_stdout() -> None:
+    import os
 
-    if verbose:
-        _traceback()
-    click.echo(f"Error: this verb needs a package that is not installed: {error.name or error}", err=True)
-    click.echo(
-        "  Install it with: pip install 'pocketformer[compress]'; `pocketformer doctor` lists all.", err=True
-    )
-    return 4
-
-
-def _traceback() -> None:
-    import traceback
-
-    traceback.print_exc()
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        # A stdout that is no file of the system has nothing to flush.
+        return

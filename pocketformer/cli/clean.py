@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -19,7 +20,11 @@ def command(directory: Path, yes: bool) -> None:
 
     require_run(directory)
     entries = owned_entries(directory)
-    if not yes:
-        click.confirm(f"Delete {', '.join(entry.name for entry in entries)} in {directory}?", abort=True)
+    question = f"Delete {', '.join(entry.name for entry in entries)} in {directory}?"
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask; say --yes.")
+    if not yes and not click.confirm(question, err=True):
+        click.echo("Nothing was deleted.", err=True)
+        return
     clean(directory)
     click.echo(f"{directory} is clean")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pocketformer.cli.options import PATH, json_option, verbose_option
+from pocketformer.cli.output import stdout_console
 
 
 @click.command("compare")
@@ -24,6 +25,4 @@ def command(first: Path, second: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(comparison.to_dict(), ensure_ascii=False))
         return
-    from rich.console import Console
-
-    print_comparison(comparison, Console(highlight=False))
+    print_comparison(comparison, stdout_console())

@@ -6,11 +6,12 @@ import json
 
 import click
 
-from pocketformer.cli.options import json_option
+from pocketformer.cli.options import json_option, verbose_option
 
 
 @click.command("doctor")
 @json_option
+@verbose_option
 def command(as_json: bool) -> None:
     """What is installed, what is missing, and which verbs need it."""
     from pocketformer.pipeline.doctor import examine

@@ -8,6 +8,7 @@ from typing import Optional
 import click
 
 from pocketformer.cli.options import PATH, verbose_option
+from pocketformer.cli.output import write_file
 from pocketformer.runtime.errors import RunDirectoryError
 
 
@@ -28,5 +29,5 @@ def command(
         raise RunDirectoryError(
             f"{path} exists", hint="Choose another name, or pass --force to overwrite it."
         )
-    path.write_text(recipe_template(model=model, train=train, test=test), encoding="utf-8")
+    write_file(path, recipe_template(model=model, train=train, test=test))
     click.echo(f"Wrote {path}. Edit it, then: pocketformer run {path} -o out/")

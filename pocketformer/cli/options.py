@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
 import click
+
+from pocketformer.cli.noise import Noise
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -97,24 +97,21 @@ def run_options(function: Command) -> Command:
     return function
 
 
-def verbose_option(function: Command) -> Command:
-    """``-v``: log to stderr, tracebacks on errors."""
-
-    @click.option("-v", "--verbose", is_flag=True, help="Log to stderr; show tracebacks.")
-    @functools.wraps(function)
-    def wrapped(*args: Any, verbose: bool, **kwargs: Any) -> Any:
-        if verbose:
-            logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-        else:
-            # A run's log goes to its log.txt; other libraries' advice is not for users of this one.
-            logging.getLogger("pocketformer").propagate = False
-            for name in ("torchao", "torch.utils._pytree", "transformers", "optimum"):
-                logging.getLogger(name).setLevel(logging.ERROR)
-        return function(*args, **kwargs)
-
-    return wrapped  # type: ignore[return-value]
+def _show_all(ctx: click.Context, _: click.Parameter, verbose: bool) -> None:
+    noise = ctx.find_object(Noise)
+    if verbose and noise is not None:
+        noise.show()
 
 
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all,
+    help="Log to stderr; show tracebacks.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

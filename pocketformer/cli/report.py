@@ -8,6 +8,7 @@ from typing import Optional
 import click
 
 from pocketformer.cli.options import PATH, json_option, verbose_option
+from pocketformer.cli.output import stdout_console, write_file
 
 
 @click.command("report")
@@ -24,18 +25,16 @@ def command(run_directory: Path, form: str, output: Optional[Path], as_json: boo
     if as_json:
         text = report.model_dump_json(indent=2)
     elif form == "terminal":
-        from rich.console import Console
-
         from pocketformer.report.terminal import print_report
 
-        print_report(report, Console(highlight=False))
+        print_report(report, stdout_console())
         return
     else:
         text = _render(form, report)
     if output is None:
         click.echo(text)
     else:
-        output.write_text(text, encoding="utf-8")
+        write_file(output, text)
         click.echo(f"Wrote {output}", err=True)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
+from pocketformer.cli import Terminated
+from pocketformer.cli.output import stdout_console
 from pocketformer.runtime.errors import BudgetNotMetError
 
 if TYPE_CHECKING:
@@ -23,8 +25,12 @@ def run_and_render(recipe: Recipe, output: Path, *, force: bool, as_json: bool, 
     from pocketformer.cli.progress import TerminalListener
     from pocketformer.pipeline.run import run
 
-    with TerminalListener() as listener:
-        result = run(recipe, output, force=force, listener=listener)
+    try:
+        with TerminalListener() as listener:
+            result = run(recipe, output, force=force, listener=listener)
+    except (KeyboardInterrupt, Terminated):
+        click.echo("\nRun the same command again: it goes on from the last finished stage.", err=True)
+        raise
     if as_json:
         click.echo(json.dumps(_as_json(result), ensure_ascii=False))
     else:
@@ -47,11 +53,9 @@ def step_recipe(
 
 def _render(result: RunResult) -> None:
     if result.report is not None:
-        from rich.console import Console
-
         from pocketformer.report.terminal import print_report
 
-        print_report(result.report, Console(highlight=False))
+        print_report(result.report, stdout_console())
         click.echo(f"Report:  {result.directory / 'report.html'}")
         for target, path in result.bundles.items():
             click.echo(f'Bundle:  {path}   (for {target}; try: pocketformer predict {path} "your text")')

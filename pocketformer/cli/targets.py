@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import click
-import yaml
 
-from pocketformer.cli.options import json_option
+from pocketformer.cli.options import json_option, verbose_option
 
 
 @click.group("targets")
@@ -18,6 +17,7 @@ def command() -> None:
 
 @command.command("list")
 @json_option
+@verbose_option
 def list_command(as_json: bool) -> None:
     """The devices that Pocketformer knows."""
     from pocketformer.targets.profile import list_targets
@@ -33,6 +33,7 @@ def list_command(as_json: bool) -> None:
 @command.command("show")
 @click.argument("target")
 @json_option
+@verbose_option
 def show_command(target: str, as_json: bool) -> None:
     """The profile of TARGET, a name or a YAML file."""
     from pocketformer.targets.profile import find_target
@@ -42,6 +43,7 @@ def show_command(target: str, as_json: bool) -> None:
 
 @command.command("probe")
 @json_option
+@verbose_option
 def probe_command(as_json: bool) -> None:
     """What this machine has."""
     from pocketformer.targets.probe import probe_cpu
@@ -50,5 +52,9 @@ def probe_command(as_json: bool) -> None:
 
 
 def _print(values: dict[str, Any], as_json: bool) -> None:
-    text = json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip()
-    click.echo(text)
+    if as_json:
+        click.echo(json.dumps(values))
+        return
+    import yaml
+
+    click.echo(yaml.safe_dump(values, sort_keys=False).rstrip())
