@@ -1,6 +1,6 @@
 """``make evidence-demo``: measure what the project claims for the demo, and fail when a claim does not hold.
 
-    python benchmarks/evidence_demo.py [--rows id,id]
+    python benchmarks/evidence_demo.py [--rows id,id] [--fresh]
 
 Prints the table with its measured column, writes ``benchmarks/results/demo.json`` with the rows that ran, and
 ends with 1 when a row is not met or could not be measured (2: unknown row). The whole takes most of an hour on
@@ -12,6 +12,7 @@ machine. No result file of an earlier call is ever read.
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ def main(
     start = perf_counter()
     parser = argparse.ArgumentParser(prog="evidence_demo", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rows", metavar="ID,ID", help=f"only these rows of {', '.join(r.id for r in rows)}")
+    parser.add_argument("--fresh", action="store_true", help="delete the runs kept for this code first")
     parser.add_argument("--list", action="store_true", help="show the rows and end")
     parser.add_argument("--output", type=Path, default=ROOT / RESULTS / "demo.json", help="file to write")
     options = parser.parse_args(argv)
@@ -55,6 +57,8 @@ def main(
     if cores_note():
         say(cores_note())
     runs = runs or Runs(Repository(root=ROOT), say=say)
+    if options.fresh:
+        shutil.rmtree(runs.folder, ignore_errors=True)
     repository = runs.repository
     # Asked before measuring: this is the state that the figures belong to.
     commit, dirty, code = repository.commit(), repository.dirty(), repository.code_key()

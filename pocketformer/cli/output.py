@@ -26,6 +26,9 @@ def write_file(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     if path.is_dir():
         raise InputError(f"{path} is a directory", hint="Name a file.")
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")  # a device or a pipe
+        return
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

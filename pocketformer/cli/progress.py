@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from rich.progress import (
 if TYPE_CHECKING:
     from pocketformer.compress.context import Progress as StepProgress
 
+_SECONDS_BETWEEN_LINES = 30.0
 _SHOWN = ("parameters", "file_mb", "drop", "max_abs_difference")
 
 
@@ -39,20 +41,25 @@ class TerminalListener:
         )
         self._task: Any = None
         self._title = ""
+        self._told = 0.0
 
     def __enter__(self) -> TerminalListener:
-        self._progress.start()
+        # A bar is for a terminal; into a file or a pipe goes a line now and then.
+        if self.console.is_terminal:
+            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self.console.is_terminal:
+            self._progress.stop()
 
     def run_started(self, stages: list[str]) -> None:
         """Say what is to come."""
-        self.console.print(f"[dim]{len(stages)} stages: {' > '.join(stages)}[/dim]")
+        self.console.print(f"[dim]{len(stages)} stages: {' > '.join(stages)}[/dim]", soft_wrap=True)
 
     def stage_started(self, name: str, index: int, total: int) -> None:
         """Begin a bar."""
+        self._told = time.monotonic()
         self._title = f"[{index}/{total}] {name}"
         if self._task is not None:
             self._progress.remove_task(self._task)
@@ -62,6 +69,10 @@ class TerminalListener:
         """Move the bar."""
         figures = "  ".join(f"{name} {value:.3f}" for name, value in progress.figures.items())
         self._progress.update(self._task, completed=progress.step, total=progress.total, figures=figures)
+        if not self.console.is_terminal and time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            done = f"{progress.step} of {progress.total}"
+            self.console.print(f"{escape(self._title):<20} {done:>7}   {figures}", soft_wrap=True)
 
     def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
         """Leave one line that stays."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pocketformer.runtime.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
@@ -21,7 +23,16 @@ class TextEncoding:
     def __init__(self, model_dir: Path, max_length: int) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True, use_fast=True)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                str(model_dir), local_files_only=True, trust_remote_code=False, use_fast=True
+            )
+        except Exception as error:  # tokenizers raises plain Exception for a damaged file
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ModelError(
+                f"the tokenizer in {model_dir} cannot be read: {reason}",
+                hint="Copy its tokenizer files again, or save them with save_pretrained.",
+            ) from error
         self.max_length = max_length
         self.pad_id: int = self._tokenizer.pad_token_id or 0
         self.special_ids = frozenset(self._tokenizer.all_special_ids)

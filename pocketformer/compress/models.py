@@ -206,7 +206,7 @@ def _config_of(checkpoint: Checkpoint) -> Any:
         )
     except Exception as error:
         raise ModelError(
-            f"config.json in {checkpoint.directory} cannot be used: {error}",
+            f"config.json in {checkpoint.directory} cannot be used: {str(error).splitlines()[0]}",
             hint="Models with their own code are not supported; use an architecture of Transformers.",
         ) from error
 

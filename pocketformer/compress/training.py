@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -162,6 +163,8 @@ def train_classifier(
         eval_strategy="epoch" if judged else "no",
         save_strategy="epoch" if judged else "no",
         save_total_limit=1,
+        # A stage that is cut off starts again, so a checkpoint serves the best epoch alone: no optimizer state.
+        save_only_model=True,
         load_best_model_at_end=judged,
         metric_for_best_model="score",
         greater_is_better=True,
@@ -188,7 +191,10 @@ def train_classifier(
     if judged and config.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
     started = time.perf_counter()
-    trainer.train()
+    with warnings.catch_warnings():
+        # Said when checkpoints are rotated within a second of each other; the best one is kept by name.
+        warnings.filterwarnings("ignore", message="mtime may not be reliable")
+        trainer.train()
     seconds = time.perf_counter() - started
     model.eval()
     for parameter in frozen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,12 @@ _COMPRESSION: tuple[Any, ...] = (
     {"prune": _PRUNE},
     {"distill": _RECOVER},
     "vocabulary",
+)
+_OTHER_TASKS = (
+    "ForTokenClassification",
+    "ForQuestionAnswering",
+    "ForMultipleChoice",
+    "ForNextSentencePrediction",
 )
 _DELIVERY: tuple[Any, ...] = ("export", "quantize", "bundle", "bench", "report")
 USUAL_STEPS: tuple[Any, ...] = (*_COMPRESSION, *_DELIVERY)
@@ -54,14 +61,27 @@ def _needs_head(recipe: Recipe) -> bool:
     """Whether the model lacks a trained head; without labels to train one that is an error."""
     if not recipe.model.is_dir() or read_run(recipe.model) is not None:
         return False
-    from pocketformer.compress.models import check_model_directory, label_names_of
+    from pocketformer.compress.models import label_names_of
+    from pocketformer.pipeline.inputs import check_supported
 
-    check_model_directory(recipe.model)
+    check_supported(recipe.model)
     if label_names_of(recipe.model) is not None:
         return False
+    _refuse_other_tasks(recipe.model)
     if recipe.data is None or recipe.data.label_column is None:
         raise ModelError(
             f"{recipe.model} has no trained head, and there are no labels to train one",
             hint="Name the column with --label-column, or give a model that is already fine-tuned.",
         )
     return True
+
+
+def _refuse_other_tasks(model: Path) -> None:
+    """Raise ``ModelError`` for a model that was trained for another task: that it gets a new head must be asked for."""
+    names = json.loads((model / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    other = [str(name) for name in names if str(name).endswith(_OTHER_TASKS)]
+    if other:
+        raise ModelError(
+            f"{model} is a {other[0]}, which does not classify whole texts",
+            hint="Pass --finetune to train a new head on its encoder, or give a text classifier.",
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,14 +30,29 @@ def resolve_inputs(recipe: Recipe) -> tuple[Recipe, Artefacts]:
     earlier = read_run(source) if source.is_dir() else None
     if earlier is not None:
         artefacts = Artefacts.from_json(earlier["artefacts"], source.resolve())
+        _check_present(artefacts, source)
         return _inherit(recipe, source), artefacts
     if source.is_dir() and (source / "manifest.json").exists():
         return recipe, Artefacts(bundle=source)
-    from pocketformer.compress.models import check_model_directory
-
-    check_model_directory(source)
+    check_supported(source)
     starts_untrained = bool(recipe.steps) and recipe.steps[0].name == "finetune"
     return recipe, Artefacts(model=source, teacher=None if starts_untrained else source)
+
+
+def check_supported(directory: Path) -> None:
+    """Raise ``ModelError`` unless this is a whole model directory of an encoder that can be compressed."""
+    from pocketformer.compress.families import family_of_type
+    from pocketformer.compress.models import check_model_directory
+
+    check_model_directory(directory)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    kind = str(config["model_type"])
+    try:
+        family_of_type(kind)
+    except ModelError as error:
+        raise ModelError(
+            f"{directory} is a model of type '{kind}', which Pocketformer cannot compress", hint=error.hint
+        ) from error
 
 
 def load_splits(recipe: Recipe, artefacts: Artefacts) -> tuple[Splits | None, str]:
@@ -112,6 +127,17 @@ def with_teacher_labels(splits: Splits, teacher: Path, max_length: int) -> Split
         train=replace(splits.train, labels=answers(splits.train.texts)),
         validation=replace(splits.validation, labels=answers(splits.validation.texts)),
     )
+
+
+def _check_present(artefacts: Artefacts, source: Path) -> None:
+    # What a run started from may lie outside its directory, and may have been moved since.
+    for field in fields(artefacts):
+        path: Path | None = getattr(artefacts, field.name)
+        if path is not None and not path.exists():
+            raise ModelError(
+                f"the run in {source} refers to {path} ({field.name}), which is not there any more",
+                hint="Put it back, or start from a directory that is whole.",
+            )
 
 
 def _inherit(recipe: Recipe, source: Path) -> Recipe:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.context import available_threads
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs
+from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def plan(recipe: Recipe) -> Plan:
     """Estimate a run of ``recipe``; its inputs are checked as a run checks them."""
     recipe, artefacts = resolve_inputs(recipe)
     splits, _ = load_splits(recipe, artefacts)
+    recipe, _ = preflight(recipe, artefacts, splits)
     source = artefacts.model
     if splits is None or source is None:
         stages = tuple(_stage(step.name, step.config, 0.0) for step in recipe.steps)

@@ -126,6 +126,8 @@ class Portfolio:
                 if len(self._labels)
                 else None
             )
+        except OSError:
+            raise  # a full disk is no candidate's fault
         except PocketformerError as error:
             log.warning("candidate %s: %s", name, error)
             # A report travels: it does not tell where on this machine the run was.

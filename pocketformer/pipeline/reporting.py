@@ -205,7 +205,7 @@ def _warnings(measured: Mapping[str, Any], device: Device, context: RunContext) 
         out.append(
             {
                 "code": "weak_teacher",
-                "message": f"The teacher's {context.metric} of {score:.1%} is hardly above the {classical:.1%} of "
+                "message": f"The teacher's {context.metric} of {score:.1%} is not clearly above the {classical:.1%} of "
                 "TF-IDF with logistic regression. A weak teacher makes every drop look small.",
             }
         )

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, available_threads, log
-from pocketformer.pipeline.inputs import load_splits, resolve_inputs, resolve_metric, with_teacher_labels
+from pocketformer.pipeline.inputs import load_splits, resolve_inputs, with_teacher_labels
+from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe, StepSection, plain
 from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
-from pocketformer.runtime.errors import RecipeError
+from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.manifest import sha256_directory, sha256_file
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def run(
     splits, data_id = load_splits(recipe, artefacts)
     # The recipe that the run keeps is read again from another folder.
     recipe = recipe.relative_to(Path.cwd())
+    recipe, metric = preflight(recipe, artefacts, splits)
     directory = RunDirectory.open(output, recipe_id=recipe_id(recipe, data_id), force=force)
     handler = _log_to(directory.log_path)
     try:
@@ -81,7 +83,7 @@ def run(
             recipe=recipe,
             directory=directory,
             artefacts=artefacts,
-            metric=resolve_metric(recipe, splits),
+            metric=metric,
             threads=recipe.threads or available_threads(),
             listener=listener,
             splits=splits,
@@ -98,6 +100,10 @@ def run(
             records=tuple(context.records),
             report=_read_report(output) if any(step.name == "report" for step in recipe.steps) else None,
         )
+    except InputError:
+        # Wrong input that only a stage could notice: what no stage has finished is not left behind.
+        directory.discard_if_new()
+        raise
     finally:
         log.removeHandler(handler)
         handler.close()

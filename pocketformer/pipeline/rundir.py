@@ -33,14 +33,20 @@ _OWN = (
 )
 _LOG = "log.txt"
 _LOCK = ".lock"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
+# A step that fails while less than this is free, in bytes, failed for want of space.
+_ALMOST_NOTHING = 65_536
 
 
 class RunDirectory:
     """One run's directory, locked from ``open`` to ``close``."""
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, path: Path, lock: int, *, made: tuple[Path, ...] = ()) -> None:
         self.path = path
         self._lock = lock
+        # Directories that this run made, innermost first.
+        self._made = made
 
     @classmethod
     def open(cls, path: Path, *, recipe_id: str, force: bool) -> RunDirectory:
@@ -65,11 +71,12 @@ class RunDirectory:
                 f"{path} holds a run with other settings",
                 hint="Choose another -o, or pass --force to replace that run (stages that still fit are reused).",
             )
+        made = tuple(folder for folder in (path, *path.absolute().parents) if not folder.exists())
         with disk_errors(path):
             path.mkdir(parents=True, exist_ok=True)
             lock = _take_lock(path)
             (path / "stages").mkdir(exist_ok=True)
-        return cls(path, lock)
+        return cls(path, lock, made=made)
 
     def close(self) -> None:
         """Release the lock."""
@@ -77,6 +84,17 @@ class RunDirectory:
             (self.path / _LOCK).unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = -1
+
+    def discard_if_new(self) -> None:
+        """Delete what this run wrote when it made the directory itself and no stage has ended in it."""
+        if not self._made or any(not p.name.startswith(".") for p in (self.path / "stages").iterdir()):
+            return
+        for entry in owned_entries(self.path):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        (self.path / _LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for folder in self._made:
+                folder.rmdir()
 
     @property
     def log_path(self) -> Path:
@@ -154,15 +172,37 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into an error that says so."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except NoSpaceError:
+        raise
+    except Exception as error:
+        if _is_full(error, path):
             raise NoSpaceError(
                 f"no space left on the disk that holds {path}",
                 hint="Free some space and run the same command again.",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise RunDirectoryError(f"{path} cannot be written: {error.strerror}") from error
+        if (
+            isinstance(error, OSError)
+            and error.errno in _REFUSED
+            and str(error.filename or path).startswith(str(path))
+        ):
+            raise RunDirectoryError(
+                f"{path} cannot be written: {error.strerror}", hint="Choose another -o, or mend its rights."
+            ) from error
         raise
+
+
+def _is_full(error: BaseException, path: Path) -> bool:
+    """Whether a full disk is behind ``error``: writers in other languages wrap or reword the system's error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _FULL:
+            return True
+        if any(os.strerror(number) in str(cause) for number in _FULL):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    with contextlib.suppress(OSError):
+        return shutil.disk_usage(path).free < _ALMOST_NOTHING
+    return False
 
 
 def _take_lock(path: Path) -> int:

@@ -109,3 +109,12 @@ def test_an_earlier_result_is_never_read(runs: Any, tmp_path: Path) -> None:
 def test_the_list_runs_nothing(runs: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert evidence_demo.main(["--list"], runs=runs, rows=ROWS) == 0
     assert "broken" in capsys.readouterr().out
+
+
+def test_fresh_forgets_the_kept_runs_of_this_code(runs: Any, tmp_path: Path) -> None:
+    runs.folder = tmp_path / "evidence" / "key"
+    (runs.folder / "demo").mkdir(parents=True)
+    call(runs, tmp_path, "--rows", "speed")
+    assert (runs.folder / "demo").is_dir()
+    call(runs, tmp_path, "--rows", "speed", "--fresh")
+    assert not runs.folder.exists()

@@ -1,0 +1,99 @@
+"""What can be known to be wrong before a run writes anything: a stage that must fail is found here, not in an hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.pipeline.artefacts import Artefacts
+from pocketformer.pipeline.inputs import resolve_metric
+from pocketformer.pipeline.recipe import Recipe
+from pocketformer.runtime.errors import ModelError, RecipeError
+
+if TYPE_CHECKING:
+    from pocketformer.compress.data import Splits
+
+# What each step starts from and leaves; all but export and report also need the data.
+_NEEDS: dict[str, tuple[str, ...]] = {
+    "finetune": ("model",),
+    "distill": ("model", "teacher"),
+    "prune": ("model",),
+    "vocabulary": ("model",),
+    "export": ("model",),
+    "quantize": ("model", "graph"),
+    "bundle": ("model", "graph"),
+    "bench": ("bundle", "teacher"),
+    "report": ("measurements",),
+}
+_MAKES = {
+    "finetune": "model",
+    "distill": "model",
+    "prune": "model",
+    "vocabulary": "model",
+    "export": "graph",
+    "quantize": "quantized",
+    "bundle": "bundle",
+    "bench": "measurements",
+}
+
+
+def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tuple[Recipe, str]:
+    """Check all that can be checked without writing; the recipe with its length cut to the model's, and the metric.
+
+    ``InputError`` and its kin for targets, candidates and metrics that do not exist, steps that lack what they
+    start from, and a model that cannot be loaded or has another task than to classify texts.
+    """
+    from pocketformer.targets.profile import find_target
+
+    for target in recipe.targets:
+        find_target(target)
+    metric = resolve_metric(recipe, splits)
+    _check_steps(recipe, artefacts, splits)
+    if artefacts.model is None:
+        return recipe, metric
+    capacity = _check_model(artefacts.model, recipe, splits)
+    if recipe.max_length > capacity:
+        recipe = recipe.model_copy(update={"max_length": capacity})
+    return recipe, metric
+
+
+def _check_steps(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> None:
+    from pocketformer.compress.quantize.portfolio import candidate_by_name
+
+    for step in recipe.steps:
+        for kind in _NEEDS[step.name]:
+            if kind != "graph" or artefacts.quantized is None or step.name == "quantize":
+                artefacts.need(kind, verb=step.name)
+        if splits is None and step.name != "export":
+            raise RecipeError(f"{step.name} needs data, and none is given", hint="Name a file with --train.")
+        unlabelled = splits is not None and splits.train.labels is None and artefacts.teacher is None
+        if step.name == "finetune" and unlabelled:
+            raise RecipeError(
+                "finetune needs labels, and the data has none", hint="Name the column with --label-column."
+            )
+        if step.name == "quantize":
+            for name in step.config.candidates:
+                candidate_by_name(name)
+        if step.name in _MAKES:
+            artefacts = artefacts.with_made({_MAKES[step.name]: ""}, Path(step.name))
+            if step.name == "finetune":
+                artefacts = artefacts.with_made({"teacher": ""}, Path(step.name))
+
+
+def _check_model(directory: Path, recipe: Recipe, splits: Splits | None) -> int:
+    """Load model and tokenizer once, so that what is wrong with them is known; the longest input it takes."""
+    from pocketformer.compress.encoding import TextEncoding
+    from pocketformer.compress.families import family_of
+    from pocketformer.compress.models import load_classifier
+    from pocketformer.compress.prune.positions import position_capacity
+
+    new_head = bool(recipe.steps) and recipe.steps[0].name == "finetune" and splits is not None
+    model: Any = load_classifier(directory, label_names=splits.label_names if new_head and splits else None)
+    family_of(model)
+    problem = getattr(model.config, "problem_type", None)
+    single = problem in (None, "single_label_classification") and model.config.num_labels > 1
+    if not new_head and not single:
+        kind = "gives a text several labels" if str(problem).startswith("multi") else "is a regression"
+        raise ModelError(f"{directory} {kind}", hint="Supported are classifiers that give each text one label.")
+    TextEncoding(directory, recipe.max_length)
+    return position_capacity(model)
