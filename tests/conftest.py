@@ -1,4 +1,4 @@
-"""Fixtures that every room shares: a tiny model with a tokenizer, and texts with labels, made on the spot."""
+"""Fixtures that every room shares: a tiny model with a tokenizer, texts with labels, a recipe that takes seconds."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import csv
 import random
 import string
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.recipe import Recipe
 
 TINY_LABELS = ("animal", "place", "person")
 _WORDS = {
@@ -86,6 +90,54 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = BertForSequenceClassification(config).eval()
     model.save_pretrained(str(directory))
     return directory
+
+
+def _write_rows(path: Path, texts: list[str], labels: list[int]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["text", "label"])
+        writer.writerows([text, TINY_LABELS[label]] for text, label in zip(texts, labels, strict=True))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_files(
+    tmp_path_factory: pytest.TempPathFactory, tiny_texts: list[str], tiny_labels: list[int]
+) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    train = _write_rows(folder / "train.csv", tiny_texts[:45], tiny_labels[:45])
+    return train, _write_rows(folder / "test.csv", tiny_texts[45:], tiny_labels[45:])
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
+    """Every kind of step, each as short as it can be."""
+    from pocketformer.pipeline.recipe import Recipe
+
+    brief: dict[str, Any] = {"augmentation": {"copies": 1}}
+    steps: list[Any] = [
+        {"finetune": {"training": {"epochs": 1, "batch_size": 8}}},
+        {"distill": {"layers": 2, "training": {"epochs": 1, "batch_size": 8}, **brief}},
+        {"prune": {"heads": 2, "ffn": 32}},
+        {"vocabulary": {"size": 0.9}},
+        "export",
+        {"quantize": {"candidates": ["fp32", "dynamic-fused-reduced", "dynamic-plain"], "rounds": 2}},
+        {"bundle": {"golden": 4}},
+        {"bench": {"rounds": 5, "loadgen_s": 0, "cold_starts": 0}},
+        "report",
+    ]
+    train, test = tiny_files
+    return Recipe.from_mapping(
+        {
+            "model": tiny_model_dir,
+            "data": {"train": train, "test": test},
+            "max_length": 16,
+            "threads": 1,
+            # Random weights: any drop is allowed, the structure is what is tested.
+            "budget": {"max_drop": 1.0},
+            "steps": steps,
+        }
+    )
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,10 @@ from typing import Any
 from pocketformer.runtime.errors import InputError
 
 
+# Each is made from those before it.
+_DERIVED = ("model", "graph", "quantized", "bundle", "measurements")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artefacts:
     """Paths of the newest artefact of each kind.
@@ -27,13 +31,10 @@ class Artefacts:
     def with_made(self, made: dict[str, str], folder: Path) -> Artefacts:
         """These artefacts with those a stage made (names relative to its folder) put over them."""
         updated = replace(self, **{kind: folder / relative for kind, relative in made.items()})
-        if "model" in made:
-            # A new model makes everything that was derived from the old one stale.
-            stale = {
-                kind: None for kind in ("graph", "quantized", "bundle", "measurements") if kind not in made
-            }
-            updated = replace(updated, **stale)
-        return updated
+        first = min((_DERIVED.index(kind) for kind in made if kind in _DERIVED), default=len(_DERIVED))
+        # What was derived from an older model or graph is stale.
+        stale = {kind: None for kind in _DERIVED[first:] if kind not in made}
+        return replace(updated, **stale)
 
     def need(self, kind: str, *, verb: str) -> Path:
         """The artefact of this kind; ``InputError`` that says which verb makes it."""

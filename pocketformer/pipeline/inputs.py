@@ -33,9 +33,11 @@ def resolve_inputs(recipe: Recipe) -> tuple[Recipe, Artefacts]:
         _check_present(artefacts, source)
         return _inherit(recipe, source), artefacts
     if source.is_dir() and (source / "manifest.json").exists():
-        return recipe, Artefacts(bundle=source)
+        return recipe, Artefacts(bundle=source.absolute())
     check_supported(source)
     starts_untrained = bool(recipe.steps) and recipe.steps[0].name == "finetune"
+    # Absolute, because the run keeps these paths and is read again from elsewhere.
+    source = source.absolute()
     return recipe, Artefacts(model=source, teacher=None if starts_untrained else source)
 
 

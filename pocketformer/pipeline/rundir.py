@@ -34,6 +34,8 @@ _OWN = (
 _LOG = "log.txt"
 _LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# The last two are what torch and onnx say when a write falls short.
+_FULL_IN_WORDS = (*map(os.strerror, _FULL), "iostream error", "file write failed")
 _REFUSED = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR)
 # A step that fails while less than this is free, in bytes, failed for want of space.
 _ALMOST_NOTHING = 65_536
@@ -118,10 +120,11 @@ class RunDirectory:
         """A temporary folder that becomes the stage's folder when the block ends without an error."""
         final = self.stage_path(index, name)
         temporary = final.with_name(f".{final.name}.tmp")
-        with disk_errors(self.path):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            try:
+        try:
+            # Inside, because a disk is no longer full when the temporary folder has gone.
+            with disk_errors(self.path):
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
                 yield temporary
                 shutil.rmtree(temporary / "work", ignore_errors=True)
                 old = final.with_name(f".{final.name}.old")
@@ -129,9 +132,9 @@ class RunDirectory:
                     final.rename(old)
                 temporary.rename(final)
                 shutil.rmtree(old, ignore_errors=True)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
 
     def drop_stages_after(self, count: int) -> None:
         """Delete stages numbered above ``count`` and leftovers of a killed run; only folders a run makes."""
@@ -197,7 +200,7 @@ def _is_full(error: BaseException, path: Path) -> bool:
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _FULL:
             return True
-        if any(os.strerror(number) in str(cause) for number in _FULL):
+        if any(words in str(cause) for words in _FULL_IN_WORDS):
             return True
         cause = cause.__cause__ or cause.__context__
     with contextlib.suppress(OSError):
