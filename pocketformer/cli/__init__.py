@@ -5,11 +5,15 @@ Results go to stdout, logs and progress to stderr. Errors become a message and a
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Optional
 
+# Set by the shell that asks for completions.
+_COMPLETION = "_POCKETFORMER_COMPLETE"
+_WORKSTATION = (3, 11)
 INTERRUPTED = 130
 TERMINATED = 143
 
@@ -34,9 +38,15 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     with Noise() as noise, _terminating():
         try:
-            outcome = root.main(args=arguments, prog_name="pocketformer", standalone_mode=False, obj=noise)
+            if _COMPLETION in os.environ:
+                root.main(args=arguments, prog_name="pocketformer")
+            # Not main(), which ends with 1 when the reader of our output has gone.
+            with root.make_context("pocketformer", arguments, obj=noise) as context:
+                outcome = root.invoke(context)
             sys.stdout.flush()
             return outcome if isinstance(outcome, int) else 0
+        except click.exceptions.Exit as done:
+            return int(done.exit_code)
         except click.ClickException as error:
             error.show()
             return 2
@@ -54,12 +64,7 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
             _discard_stdout()
             return 0
         except ImportError as error:
-            return _tell(
-                f"this verb needs a package that is not installed: {error.name or error}",
-                "Install it with: pip install 'pocketformer[compress]'; `pocketformer doctor` lists all.",
-                4,
-                noise.shown,
-            )
+            return _tell_missing(error, noise.shown)
         except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a message
             return _tell_unexpected(error, noise.shown)
 
@@ -75,6 +80,14 @@ def _tell(message: str, hint: Optional[str], code: int, verbose: bool, word: str
     if hint:
         click.echo(f"  {hint}", err=True)
     return code
+
+
+def _tell_missing(error: ImportError, verbose: bool) -> int:
+    hint = "Install it with: pip install 'pocketformer[compress]'; `pocketformer doctor` lists all."
+    if sys.version_info < _WORKSTATION:
+        hint = "All but predict, verify and the other light verbs need Python 3.11 or newer."
+    missing = error.name or str(error)
+    return _tell(f"this verb needs a package that is not installed: {missing}", hint, 4, verbose)
 
 
 def _tell_unexpected(error: Exception, verbose: bool) -> int:
@@ -119,8 +132,6 @@ def _terminating() -> Iterator[None]:
 
 
 def _discard_stdout() -> None:
-    import os
-
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):

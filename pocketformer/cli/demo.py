@@ -14,7 +14,7 @@ from pocketformer.cli.options import PATH, json_option, verbose_option
     "-o", "--output", type=PATH, default=Path("out/demo"), show_default=True, help="Run directory to write."
 )
 @click.option("--data", "data_set", type=click.Choice(["trec", "sms"]), default="trec", show_default=True)
-@click.option("--force", is_flag=True, help="Write into a directory that holds something else.")
+@click.option("--force", is_flag=True, help="Replace another run there; files that no run made stay.")
 @json_option
 @verbose_option
 def command(output: Path, data_set: str, force: bool, as_json: bool) -> int:

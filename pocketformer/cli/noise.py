@@ -34,6 +34,7 @@ class Noise:
         self._levels: list[tuple[logging.Logger, int]] = []
         self._handler: Optional[logging.Handler] = None
         self._warnings = warnings.catch_warnings()
+        self._silence = logging.NullHandler()
         self._propagate = True
         self._raise_exceptions = True
 
@@ -47,6 +48,7 @@ class Noise:
             logger.setLevel(logging.ERROR)
         own = logging.getLogger("pocketformer")
         self._propagate, own.propagate = own.propagate, False
+        own.addHandler(self._silence)  # else Python prints warnings that nobody handles
         # A log that cannot be written, on a full disk, is no reason for a traceback.
         self._raise_exceptions, logging.raiseExceptions = logging.raiseExceptions, False
         return self
@@ -79,4 +81,6 @@ class Noise:
         for logger, level in self._levels:
             logger.setLevel(level)
         self._levels.clear()
-        logging.getLogger("pocketformer").propagate = self._propagate
+        own = logging.getLogger("pocketformer")
+        own.propagate = self._propagate
+        own.removeHandler(self._silence)

@@ -63,7 +63,9 @@ def data_options(required: bool) -> Callable[[Command], Command]:
                 ),
                 click.option("--test", type=PATH, help="Held-out file; read once, at the end."),
                 click.option("--validation", type=PATH, help="Default: a tenth of --train."),
-                click.option("--text-column", default="text", show_default=True),
+                click.option(
+                    "--text-column", default="text", show_default=True, help="Its name in the files."
+                ),
                 click.option("--label-column", default="label", show_default=True, help="'none': no labels."),
                 click.option(
                     "--max-length",
@@ -72,7 +74,9 @@ def data_options(required: bool) -> Callable[[Command], Command]:
                     show_default=True,
                     help="Tokens kept of a text.",
                 ),
-                click.option("--metric", help="accuracy, f1, f1_macro, matthews. Default: accuracy."),
+                click.option(
+                    "--metric", help="accuracy, f1 (two labels), f1_macro or matthews. Default: accuracy."
+                ),
             )
         ):
             function = option(function)
@@ -86,8 +90,16 @@ def run_options(function: Command) -> Command:
     for option in reversed(
         (
             click.option("-o", "--output", type=PATH, required=True, help="Run directory to write."),
-            click.option("--force", is_flag=True, help="Write into a directory that holds something else."),
-            click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True),
+            click.option(
+                "--force", is_flag=True, help="Replace another run there; files that no run made stay."
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                help="Of all that is random.",
+            ),
             click.option("--threads", type=click.IntRange(min=1), help="Default: all cores available."),
             json_option,
             verbose_option,

@@ -85,7 +85,8 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 2 bad input, 3 budget not met (best saved), 4 something missing, 5 damaged artefact.",
+    epilog="Exit codes: 0 done, 1 internal error or no space, 2 bad input, 3 budget not met (best saved), "
+    "4 something missing, 5 damaged artefact, 130 interrupted, 143 terminated.",
 )
 @click.version_option(__version__, prog_name="pocketformer")
 def root() -> None:

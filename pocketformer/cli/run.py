@@ -12,7 +12,7 @@ from pocketformer.cli.options import PATH, json_option, verbose_option
 @click.command("run")
 @click.argument("recipe", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Run directory to write.")
-@click.option("--force", is_flag=True, help="Write into a directory that holds something else.")
+@click.option("--force", is_flag=True, help="Replace another run there; files that no run made stay.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, with the time and memory expected.")
 @json_option
 @verbose_option

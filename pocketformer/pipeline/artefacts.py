@@ -8,7 +8,6 @@ from typing import Any
 
 from pocketformer.runtime.errors import InputError
 
-
 # Each is made from those before it.
 _DERIVED = ("model", "graph", "quantized", "bundle", "measurements")
 

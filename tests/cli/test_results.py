@@ -34,7 +34,7 @@ def test_report_in_every_format(cli: Any, run_dir: Path, form: str, start: str) 
     outcome = cli("report", run_dir, "--format", form)
     assert outcome.code == 0
     assert outcome.out.lower().strip().startswith(start)
-    assert "budget" in outcome.out.lower()
+    assert "accuracy" in outcome.out.lower()
 
 
 def test_report_to_a_file(cli: Any, run_dir: Path, tmp_path: Path) -> None:
@@ -82,7 +82,8 @@ def test_predict_from_arguments_file_and_stdin(
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "No such file"), (b"caf\xe9", "not UTF-8"), (b"\n\n", "at least one text")]
+    ("content", "message"),
+    [(None, "No such file"), (b"caf\xe9", "not UTF-8"), (b"\n\n", "at least one text")],
 )
 def test_predict_without_a_readable_text(
     cli: Any, bundle_dir: Path, tmp_path: Path, content: bytes | None, message: str
