@@ -1,4 +1,4 @@
-"""Write what is generated in docs/ (the CLI reference, the report's JSON Schema); --check only compares."""
+"""Write what is generated in docs/: CLI reference, report schema and its tables; --check only compares."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from pocketformer.cli.root import VERBS, root
-from pocketformer.report.schema import Report
+from pocketformer.report.schema_document import DOCUMENT_FILE, SCHEMA_FILE, document_with_fields
+from pocketformer.report.storage import json_schema
 
 DOCS = Path(__file__).parent
 
@@ -32,18 +33,18 @@ def cli_reference() -> str:
     return "\n".join(sections)
 
 
-def report_schema() -> str:
-    """The JSON Schema of report.json."""
-    return json.dumps(Report.model_json_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
 def _block(title: str, text: str) -> str:
     return f"## {title}\n\n```text\n{text.rstrip()}\n```\n"
 
 
 def main() -> None:
     """Write, or compare and fail."""
-    wanted = {DOCS / "cli.md": cli_reference(), DOCS / "report.schema.json": report_schema()}
+    document = DOCS / DOCUMENT_FILE
+    wanted = {
+        DOCS / "cli.md": cli_reference(),
+        DOCS / SCHEMA_FILE: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
+        document: document_with_fields(document.read_text(encoding="utf-8")),
+    }
     stale = [p for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         if stale:

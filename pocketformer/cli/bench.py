@@ -13,7 +13,7 @@ from pocketformer.cli.options import PATH, data_options, data_section, run_optio
 @click.command("bench")
 @click.argument("model", type=PATH)
 @data_options(required=False)
-@click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 60.")
+@click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 40.")
 @run_options
 def command(
     model: Path, rounds: Optional[int], output: Path, force: bool, as_json: bool, **values: Any

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,12 @@ from pocketformer.compress.augmentation import AugmentationConfig, augment
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, pad_batch
 from pocketformer.compress.teacher_cache import teacher_cache
-from pocketformer.compress.training import TrainingConfig, summary_metrics, train_classifier
+from pocketformer.compress.training import (
+    TrainingConfig,
+    default_learning_rate,
+    summary_metrics,
+    train_classifier,
+)
 from pocketformer.runtime.errors import ModelError, RecipeError
 from pocketformer.runtime.manifest import sha256_directory
 from pocketformer.runtime.results import StepResult
@@ -33,7 +38,8 @@ class DistillConfig:
 
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
     evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits. ``match_weight``: its
-    weight against the soft-label loss. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
+    weight against the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the
+    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
     teacher's number of heads, or the largest divisor of it that both widths allow.
     """
 
@@ -98,7 +104,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         rows,
         collate=collate,
         compute_loss=matcher.loss,
-        config=config.training,
+        config=_training(config, student),
         context=context,
         encoding=encoding,
         pools=[range(count), range(count, len(rows))],
@@ -197,6 +203,12 @@ class _Matcher:
         """Take the hooks out of the models again."""
         for handle in self._handles:
             handle.remove()
+
+
+def _training(config: DistillConfig, student: Any) -> TrainingConfig:
+    if config.training.learning_rate is not None:
+        return config.training
+    return replace(config.training, learning_rate=2 * default_learning_rate(student.config.hidden_size))
 
 
 def _relation_heads(config: DistillConfig, student: Any, teacher: Any) -> int:

@@ -15,7 +15,7 @@ from pocketformer.runtime.errors import DataError, ModelError
 # saliency says which; distillation recovers. docs/decisions/ has the measurements behind these shares.
 _DISTILL: Mapping[str, Any] = {"layers": 0.5, "training": {"epochs": 3}}
 _PRUNE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.25}
-_RECOVER: Mapping[str, Any] = {"training": {"epochs": 8}}
+_RECOVER: Mapping[str, Any] = {"training": {"epochs": 10}}
 # Every piece of the vocabulary stays; those that the data does not use share embedding rows with their like.
 _VOCABULARY: Mapping[str, Any] = {"size": 0.4, "replacement": "nearest"}
 

@@ -28,7 +28,7 @@ class BundleConfig:
 class BenchConfig:
     """``rounds`` timed rounds for 1 x 32, in proportion for the rest; ``loadgen_s`` seconds a scenario, 0: without."""
 
-    rounds: int = 60
+    rounds: int = 40
     loadgen_s: float = 3.0
     cold_starts: int = 3
 

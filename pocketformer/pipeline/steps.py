@@ -35,7 +35,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
-    Step(name="distill", version=1, config=DistillConfig, function=distill_stage),
+    Step(name="distill", version=2, config=DistillConfig, function=distill_stage),
     Step(name="prune", version=1, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),

@@ -66,6 +66,8 @@ def test_settings_reach_onnxruntime() -> None:
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
     spinning = session_options(SessionSettings())
     assert spinning.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    # Not after a call, though: two sessions in one process would take each other's cores.
+    assert spinning.get_session_config_entry("session.force_spinning_stop") == "1"
     assert spinning.intra_op_num_threads == available_cores()
 
 
