@@ -11,11 +11,11 @@ from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.rundir import read_run
 from pocketformer.runtime.errors import DataError, ModelError
 
-# Half the layers, then in each layer half the heads and a quarter of the feed-forward neurons go on. Fisher
-# saliency says which; distillation recovers. docs/decisions/ has the measurements behind these shares.
-_DISTILL: Mapping[str, Any] = {"layers": 0.5, "training": {"epochs": 3}}
-_PRUNE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.25}
-_RECOVER: Mapping[str, Any] = {"training": {"epochs": 10}}
+# Half the layers, then in each layer half the heads and a third of the feed-forward neurons stay. Fisher
+# saliency says which; distillation recovers.
+_DISTILL: Mapping[str, Any] = {"layers": 0.5, "training": {"epochs": 2}}
+_PRUNE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.333}
+_RECOVER: Mapping[str, Any] = {"training": {"epochs": 12}}
 # Every piece of the vocabulary stays; those that the data does not use share embedding rows with their like.
 _VOCABULARY: Mapping[str, Any] = {"size": 0.4, "replacement": "nearest"}
 
