@@ -1,4 +1,4 @@
-"""Write what is generated in docs/: CLI reference, report schema and its tables; --check only compares."""
+"""Write what is generated: CLI reference, report schema and its tables, the README's demo; --check only compares."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ def cli_reference() -> str:
     return "\n".join(sections)
 
 
+def readme_with_demo(text: str) -> str:
+    """The README with what docs/demo/output.txt recorded between its two marks."""
+    before, start, rest = text.partition("<!-- demo:start -->")
+    _, end, after = rest.partition("<!-- demo:end -->")
+    if not start or not end:
+        raise SystemExit("README.md lacks the marks of the demo")
+    printed = (DOCS / "demo" / "output.txt").read_text(encoding="utf-8").rstrip()
+    return f"{before}{start}\n\n```text\n{printed}\n```\n\n{end}{after}"
+
+
 def _block(title: str, text: str) -> str:
     return f"## {title}\n\n```text\n{text.rstrip()}\n```\n"
 
@@ -40,7 +50,9 @@ def _block(title: str, text: str) -> str:
 def main() -> None:
     """Write, or compare and fail."""
     document = DOCS / DOCUMENT_FILE
+    readme = DOCS.parent / "README.md"
     wanted = {
+        readme: readme_with_demo(readme.read_text(encoding="utf-8")),
         DOCS / "cli.md": cli_reference(),
         DOCS / SCHEMA_FILE: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
         document: document_with_fields(document.read_text(encoding="utf-8")),

@@ -15,7 +15,7 @@ DEMO = Path(__file__).parent / "demo"
 
 
 def main() -> None:
-    """Run, then write docs/demo/output.txt, the report in Markdown and the pictures."""
+    """Run, then write docs/demo/ (what was printed, the report in Markdown, the pictures) and the README."""
     output = Path("out/demo")
     shutil.rmtree(output, ignore_errors=True)
     started = time.perf_counter()
@@ -34,6 +34,7 @@ def main() -> None:
     shutil.copyfile(output / "report.md", DEMO / "report.md")
     save_png(load_report(output), DEMO)
     sys.stdout.write(header + done.stdout + footer)
+    subprocess.run([sys.executable, str(Path(__file__).with_name("generate.py"))], check=True)
 
 
 if __name__ == "__main__":
