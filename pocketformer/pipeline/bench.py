@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,15 +172,7 @@ def measurement(
         "metric_ci95": _interval(evaluation.metric, labels, predictions, classes) if judged else None,
         "file_mb": contender.file_mb,
         "parameters": contender.parameters,
-        "latency_ms": {
-            name: {
-                "p50": timing.latency.p50,
-                "p90": timing.latency.p90,
-                "p99": timing.latency.p99,
-                "samples": timing.latency.samples,
-            }
-            for name, timing in timings.items()
-        },
+        "latency_ms": {name: asdict(timing.latency) for name, timing in timings.items()},
         "latency_samples_ms": {
             name: [round(second * 1e3, 4) for second in timing.seconds] for name, timing in timings.items()
         },
@@ -254,15 +246,7 @@ def time_pipeline(model: Model, texts: Sequence[str], rounds: int) -> dict[str, 
         rounds=max(len(inputs), rounds),
         time_limit_s=20.0,
     )
-    return {
-        name: {
-            "p50": by["real"].latency.p50,
-            "p90": by["real"].latency.p90,
-            "p99": by["real"].latency.p99,
-            "samples": by["real"].latency.samples,
-        }
-        for name, by in timed.items()
-    }
+    return {name: asdict(by["real"].latency) for name, by in timed.items()}
 
 
 def cold_start(values: Mapping[str, float]) -> dict[str, Any]:

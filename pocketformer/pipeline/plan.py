@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pocketformer.pipeline.context import available_threads
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe
+from pocketformer.runtime.engine import available_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,9 +97,7 @@ def plan(recipe: Recipe) -> Plan:
     rows = encoding.encode(splits.train.texts)
     tokens = sum(map(len, rows)) / max(1, len(rows))
     macs, parameters = _encoder_size(source)
-    forward = (
-        macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_threads()) * _SHARE_OF_PEAK)
-    )
+    forward = macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_cores()) * _SHARE_OF_PEAK)
     share = 1.0
     stages_: list[PlannedStage] = []
     for step in recipe.steps:

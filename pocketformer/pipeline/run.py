@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.artefacts import Artefacts
-from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, available_threads, log
+from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, log
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs, with_teacher_labels
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe, StepSection, plain
 from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
+from pocketformer.runtime.engine import available_cores
 from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.manifest import sha256_directory, sha256_file
 
@@ -84,7 +85,7 @@ def run(
             directory=directory,
             artefacts=artefacts,
             metric=metric,
-            threads=recipe.threads or available_threads(),
+            threads=recipe.threads or available_cores(),
             listener=listener,
             splits=splits,
             choices=dict(recipe.choices),
