@@ -24,7 +24,11 @@ class AugmentationConfig:
 
 
 def augment(
-    rows: Sequence[TokenIds], special_ids: frozenset[int], max_length: int, config: AugmentationConfig, seed: int
+    rows: Sequence[TokenIds],
+    special_ids: frozenset[int],
+    max_length: int,
+    config: AugmentationConfig,
+    seed: int,
 ) -> list[TokenIds]:
     """``config.copies`` altered copies of every row; leading and trailing special tokens stay in place."""
     rng = random.Random(seed)

@@ -12,7 +12,9 @@ from pocketformer.compress.data import Dataset
 from pocketformer.runtime.errors import DataError
 
 
-def tfidf_predictions(train: Dataset, texts: Sequence[str], *, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
+def tfidf_predictions(
+    train: Dataset, texts: Sequence[str], *, seed: int = 0
+) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Label indices that TF-IDF (words and word pairs) with logistic regression, fitted on ``train``, gives ``texts``.
 
     ``DataError`` when ``train`` has no labels or no text with a word.

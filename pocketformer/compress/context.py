@@ -27,7 +27,8 @@ class StepContext:
     """The surroundings of one step.
 
     ``output`` is the directory that the step makes; ``work`` a scratch directory that the caller deletes;
-    ``cache`` one that the steps of a run share; ``teacher`` the directory of the model that is imitated, for the steps that need one; ``max_length`` the
+    ``cache`` one that the steps of a run share; ``teacher`` the directory of the model that is imitated,
+    for the steps that need one; ``max_length`` the
     number of token ids kept of a text; ``threads`` the cores that torch may use.
     """
 

@@ -37,9 +37,11 @@ class DistillConfig:
     """Settings of ``distill``.
 
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
-    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits. ``match_weight``: its
+    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits.
+    ``match_weight``: its
     weight against the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the
-    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
+    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation
+    heads; None takes the
     teacher's number of heads, or the largest divisor of it that both widths allow.
     """
 
@@ -63,7 +65,9 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
 
     if context.teacher is None:
-        raise RecipeError("distillation needs a teacher", hint="Give a model with a trained head, or fine-tune first.")
+        raise RecipeError(
+            "distillation needs a teacher", hint="Give a model with a trained head, or fine-tune first."
+        )
     torch.manual_seed(context.seed)
     student = load_classifier(model_dir)
     teacher = load_classifier(context.teacher)
@@ -88,7 +92,6 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         key=f"{sha256_directory(context.teacher)} {matcher.reads}",
         on_batch=lambda done: context.on_progress(Progress(step=done, total=len(rows), figures={})),
     )
-    del teacher
 
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
         batch = pad_batch([rows[index] for index in indices], encoding.pad_id)

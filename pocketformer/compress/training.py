@@ -184,7 +184,7 @@ def train_classifier(
         train_dataset=list(range(len(rows))),
         # evaluate() scores the validation split itself; the Trainer only wants to see that there is one.
         eval_dataset=[0] if judged else None,
-        data_collator=collate
+        data_collator=collate,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Reporter())
@@ -253,4 +253,3 @@ def _freeze_embeddings(model: Any) -> list[Any]:
 def _embeddings(model: Any) -> Any:
     base = getattr(model, model.base_model_prefix)
     return getattr(base, "embeddings", None) or base.get_input_embeddings()
-

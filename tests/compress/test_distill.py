@@ -19,7 +19,9 @@ from pocketformer.runtime.errors import RecipeError
 
 
 @pytest.fixture
-def context(tmp_path: Path, tiny_model_dir: Path, tiny_texts: list[str], tiny_labels: list[int]) -> StepContext:
+def context(
+    tmp_path: Path, tiny_model_dir: Path, tiny_texts: list[str], tiny_labels: list[int]
+) -> StepContext:
     train = Dataset(texts=tuple(tiny_texts[:48]), labels=tuple(tiny_labels[:48]))
     validation = Dataset(texts=tuple(tiny_texts[48:]), labels=tuple(tiny_labels[48:]))
     splits = Splits(
@@ -29,7 +31,11 @@ def context(tmp_path: Path, tiny_model_dir: Path, tiny_texts: list[str], tiny_la
         audit=DataAudit(rows_read=60),
     )
     return StepContext(
-        splits=splits, output=tmp_path / "model", work=tmp_path / "work", teacher=tiny_model_dir, max_length=16
+        splits=splits,
+        output=tmp_path / "model",
+        work=tmp_path / "work",
+        teacher=tiny_model_dir,
+        max_length=16,
     )
 
 

@@ -14,10 +14,9 @@ from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfi
 from pocketformer.compress.quantize.embeddings import quantize_embeddings, unfuse_embeddings
 from pocketformer.compress.quantize.embeddings_core import quantize_table
 from pocketformer.compress.quantize.graph_state import save
-from pocketformer.runtime.errors import AlreadyQuantizedError
 from pocketformer.compress.quantize.onnxruntime_dynamic import quantize_dynamic
 from pocketformer.runtime.engine import OnnxRuntimeEngine
-from pocketformer.runtime.errors import InputError, ModelError
+from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
 
 Feeds = list[Mapping[str, Any]]
 WORD = "word_embeddings.weight"

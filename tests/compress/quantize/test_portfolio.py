@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketformer.runtime.errors import AlreadyQuantizedError
 from pocketformer.compress.quantize.portfolio import CANDIDATES, candidate_by_name, quantize_candidate
 from pocketformer.export.inspect_graph import inspect_graph
 from pocketformer.export.onnx_export import export_module
 from pocketformer.runtime.engine import OnnxRuntimeEngine
-from pocketformer.runtime.errors import InputError, ModelError
+from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
 
 Feeds = list[Mapping[str, Any]]
 # The tables of the tiny model, 12 kB, are below the size that is worth quantizing otherwise.
