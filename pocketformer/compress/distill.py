@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocketformer.compress.augmentation import AugmentationConfig, augment
+from pocketformer.compress.augmentation import AugmentationConfig, augment, nearest_tokens
 from pocketformer.compress.context import Progress, StepContext
-from pocketformer.compress.encoding import TextEncoding, pad_batch
+from pocketformer.compress.encoding import TextEncoding, TokenIds, pad_batch
 from pocketformer.compress.teacher_cache import teacher_cache
 from pocketformer.compress.training import (
     TrainingConfig,
@@ -37,21 +37,21 @@ class DistillConfig:
     """Settings of ``distill``.
 
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
-    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits.
-    ``match_weight``: its
-    weight against the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the
-    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation
-    heads; None takes the
-    teacher's number of heads, or the largest divisor of it that both widths allow.
+    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits; ``match_weight``:
+    its weight against the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the
+    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None
+    takes the teacher's number of heads, or the largest divisor of it that both widths allow.
     """
 
     layers: tuple[int, ...] | int | float | None = None
     temperature: float = 2.0
     match: Literal["hidden_states", "relations", "none"] = "hidden_states"
-    match_weight: float = 1.0
+    match_weight: float = 0.5
     relation_heads: int | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None))
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None, keep="last")
+    )
 
 
 def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> StepResult[Path]:
@@ -81,8 +81,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
 
     encoding = TextEncoding(context.teacher, context.max_length)
     originals = encoding.encode(context.splits.train.texts)
-    altered = augment(originals, encoding.special_ids, context.max_length, config.augmentation, context.seed)
-    rows = [*originals, *altered]
+    rows = [*originals, *_altered(originals, encoding, teacher, config.augmentation, context)]
     cache = teacher_cache(
         lambda: teacher,
         rows,
@@ -101,7 +100,6 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
             batch["teacher_vectors"] = vectors
         return batch
 
-    count = len(originals)
     summary = train_classifier(
         student,
         rows,
@@ -110,13 +108,32 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         config=_training(config, student),
         context=context,
         encoding=encoding,
-        pools=[range(count), range(count, len(rows))],
+        originals=len(originals),
+        altered_share=config.augmentation.share,
     )
     matcher.close()
     save_classifier(student, model_dir, context.output)
     return StepResult(
         output=context.output, metrics=summary_metrics(summary, context.metric), notes=tuple(notes)
     )
+
+
+def _altered(
+    originals: Sequence[TokenIds],
+    encoding: TextEncoding,
+    teacher: Any,
+    config: AugmentationConfig,
+    context: StepContext,
+) -> list[TokenIds]:
+    nearest = None
+    if config.copies and config.swap:
+        nearest = nearest_tokens(
+            teacher.get_input_embeddings().weight,
+            (token for row in originals for token in row),
+            config.neighbours,
+            encoding.special_ids,
+        )
+    return augment(originals, encoding.special_ids, context.max_length, config, context.seed, nearest)
 
 
 class _Matcher:
@@ -137,7 +154,7 @@ class _Matcher:
                     hint="Use match: relations, which compares models of different width.",
                 )
             # After its j-th layer the student should stand where the teacher stands after the same share of its own.
-            self._blocks = [round((j + 1) * teacher_layers / student_layers) for j in range(student_layers)]
+            self._blocks = [(j + 1) * teacher_layers // student_layers for j in range(student_layers)]
         elif config.match == "relations":
             self._relation_heads = _relation_heads(config, student, teacher)
             self._handles += self._listen(student, student_layers - 1, self._student_vectors)

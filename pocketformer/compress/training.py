@@ -32,7 +32,9 @@ class TrainingConfig:
     """The settings that every learning step shares.
 
     ``learning_rate`` None takes 2e-4 * (384 / hidden width)^2, at most 2e-4: 5e-5 for a BERT-base. Wider models
-    need smaller steps; the rule passes through the usual values of both sizes.
+    need smaller steps; the rule passes through the usual values of both sizes. ``keep``: the weights of the epoch
+    with the best validation score, or of the last one. "best" guards against overfitting, but lets the luck of a
+    small validation split decide. ``patience``: stop after so many epochs without a better score (None: never).
     """
 
     epochs: float = 3.0
@@ -41,16 +43,17 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup: float = 0.1
     patience: int | None = None
+    keep: Literal["best", "last"] = "best"
     train_embeddings: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSummary:
-    """What the loop ends with: the best validation score, where it stood, and what it cost."""
+    """What the loop ends with: the validation score of the epoch that was kept, and what it cost."""
 
-    best_score: float
-    best_epoch: float
+    score: float
+    kept_epoch: float
     epochs: float
     steps: int
     seconds: float
@@ -62,11 +65,18 @@ def default_learning_rate(hidden_size: int) -> float:
     return min(2e-4, 2e-4 * (384 / hidden_size) ** 2)
 
 
-def bucket_sampler(lengths: Sequence[int], batch_size: int, seed: int, pools: Sequence[Sequence[int]]) -> Any:
+def bucket_sampler(
+    lengths: Sequence[int],
+    batch_size: int,
+    seed: int,
+    pool: Sequence[int],
+    altered: Sequence[int] = (),
+    altered_share: float = 0.5,
+) -> Any:
     """Iterates row indices so that consecutive batches hold rows of similar length; a new order each epoch.
 
-    Each of ``pools`` gives the same share of an epoch, drawn without replacement; an epoch is as long as the
-    first pool.
+    An epoch is as long as ``pool``; ``altered_share`` of it is drawn from ``altered``, the rest from ``pool``,
+    both without replacement.
     """
     from torch.utils.data import Sampler
 
@@ -74,21 +84,14 @@ def bucket_sampler(lengths: Sequence[int], batch_size: int, seed: int, pools: Se
         def __init__(self) -> None:
             self.epoch = 0
 
-        def set_epoch(self, epoch: int) -> None:
-            self.epoch = epoch
-
         def __len__(self) -> int:
-            return len(pools[0])
+            return len(pool)
 
         def __iter__(self) -> Iterator[int]:
             rng = random.Random(seed * 1_000_003 + self.epoch)
             self.epoch += 1
-            used = [pool for pool in pools if pool]
-            chosen: list[int] = []
-            for number, pool in enumerate(used):
-                share = len(pools[0]) * (number + 1) // len(used) - len(pools[0]) * number // len(used)
-                chosen += rng.sample(list(pool), min(share, len(pool)))
-            chosen += rng.sample(list(pools[0]), len(pools[0]) - len(chosen))
+            chosen = rng.sample(altered, min(round(altered_share * len(pool)), len(altered)))
+            chosen += rng.sample(pool, len(pool) - len(chosen))
             for batch in bucketed_batches([lengths[index] for index in chosen], batch_size, rng):
                 yield from (chosen[position] for position in batch)
 
@@ -104,12 +107,14 @@ def train_classifier(
     config: TrainingConfig,
     context: StepContext,
     encoding: TextEncoding,
-    pools: Sequence[Sequence[int]] | None = None,
+    altered_share: float = 0.5,
+    originals: int | None = None,
 ) -> TrainingSummary:
-    """Train ``model`` in place and leave it with the weights of its best validation epoch.
+    """Train ``model`` in place and leave it with the weights that ``config.keep`` names.
 
-    ``collate`` turns row indices into a batch; ``compute_loss`` a model and a batch into a scalar. Without
-    validation labels the last epoch counts. ``ModelError`` when the loss is not finite.
+    ``collate`` turns row indices into a batch; ``compute_loss`` a model and a batch into a scalar. Rows from
+    ``originals`` on are altered copies, ``altered_share`` of each epoch. Without validation labels the last epoch
+    counts. ``ModelError`` when the loss is not finite.
     """
     import torch
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
@@ -117,8 +122,14 @@ def train_classifier(
 
     torch.manual_seed(context.seed)
     validation = _Validation(context, encoding)
+    count = len(rows) if originals is None else originals
     sampler = bucket_sampler(
-        [len(row) for row in rows], config.batch_size, context.seed, pools or [range(len(rows))]
+        [len(row) for row in rows],
+        config.batch_size,
+        context.seed,
+        range(count),
+        range(count, len(rows)),
+        altered_share,
     )
     frozen = _freeze_embeddings(model) if not config.train_embeddings else []
     total = max(1, round(config.epochs * -(-len(sampler) // config.batch_size)))
@@ -152,6 +163,7 @@ def train_classifier(
             return metrics
 
     judged = validation.possible
+    best = judged and config.keep == "best"
     arguments = TrainingArguments(
         output_dir=str(context.work / "checkpoints"),
         per_device_train_batch_size=config.batch_size,
@@ -161,11 +173,11 @@ def train_classifier(
         max_steps=total,
         lr_scheduler_type="linear",
         eval_strategy="epoch" if judged else "no",
-        save_strategy="epoch" if judged else "no",
+        save_strategy="epoch" if best else "no",
         save_total_limit=1,
         # A stage that is cut off starts again, so a checkpoint serves the best epoch alone: no optimizer state.
         save_only_model=True,
-        load_best_model_at_end=judged,
+        load_best_model_at_end=best,
         metric_for_best_model="score",
         greater_is_better=True,
         logging_strategy="epoch",
@@ -200,11 +212,11 @@ def train_classifier(
     for parameter in frozen:
         parameter.requires_grad_(True)
     history = tuple(entry["eval_score"] for entry in trainer.state.log_history if "eval_score" in entry)
-    best = int(np.argmax(history)) if history else -1
+    kept = (int(np.argmax(history)) if best else len(history) - 1) if history else -1
     log.info("trained %d steps in %.0f s", trainer.state.global_step, seconds)
     return TrainingSummary(
-        best_score=validation.comparable(history[best]) if history else float("nan"),
-        best_epoch=float(best + 1) if history else float(trainer.state.epoch or config.epochs),
+        score=validation.comparable(history[kept]) if history else float("nan"),
+        kept_epoch=float(kept + 1) if history else float(trainer.state.epoch or config.epochs),
         epochs=float(trainer.state.epoch or 0.0),
         steps=int(trainer.state.global_step),
         seconds=seconds,
@@ -216,7 +228,7 @@ def summary_metrics(summary: TrainingSummary, metric: str) -> dict[str, float]:
     """The figures of a training as a step reports them."""
     figures = {"epochs": summary.epochs, "steps": float(summary.steps), "train_seconds": summary.seconds}
     if summary.history:
-        figures |= {f"validation_{metric}": summary.best_score, "best_epoch": summary.best_epoch}
+        figures |= {f"validation_{metric}": summary.score, "kept_epoch": summary.kept_epoch}
     return figures
 
 

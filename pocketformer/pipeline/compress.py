@@ -16,8 +16,9 @@ from pocketformer.runtime.errors import DataError, ModelError
 _DISTILL: Mapping[str, Any] = {"layers": 0.5, "training": {"epochs": 2}}
 _PRUNE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.333}
 _RECOVER: Mapping[str, Any] = {"training": {"epochs": 12}}
-# Every piece of the vocabulary stays; those that the data does not use share embedding rows with their like.
-_VOCABULARY: Mapping[str, Any] = {"size": 0.4, "replacement": "nearest"}
+# Every piece of the vocabulary stays; those that the data does not use share embedding rows with their like. Four
+# bits for each value of four fifths of the rows cost less accuracy than eight bits of two fifths, at the same size.
+_VOCABULARY: Mapping[str, Any] = {"size": 0.8, "replacement": "nearest"}
 
 _COMPRESSION: tuple[Any, ...] = (
     {"distill": _DISTILL},

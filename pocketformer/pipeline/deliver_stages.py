@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.errors import InputError, RecipeError
 
 log = logging.getLogger("pocketformer")
@@ -67,8 +68,8 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         target=context.recipe.targets[0],
         session=_session(context, settings),
         provenance=_provenance(context, source),
-        name=config.name or context.recipe.model.name,
-        license_text=license_text(context.recipe.model),
+        name=config.name or origin_of(context.recipe.model).name,
+        license_text=license_text(origin_of(context.recipe.model)),
     )
     publish(result.output, context.directory.path / "bundles" / context.recipe.targets[0])
     size = sum(p.stat().st_size for p in result.output.iterdir()) / 1e6
@@ -99,7 +100,7 @@ def report_stage(config: ReportConfig, context: RunContext, folder: Path) -> Mad
     from pocketformer.report.storage import save_report
 
     measured = json.loads(context.artefacts.need("measurements", verb="report").read_text(encoding="utf-8"))
-    report = compose_report(measured, context, name=config.name or context.recipe.model.name)
+    report = compose_report(measured, context, name=config.name or origin_of(context.recipe.model).name)
     save_report(report, folder / "report.json")
     (folder / "report.html").write_text(render_html(report), encoding="utf-8")
     (folder / "report.md").write_text(render_markdown(report), encoding="utf-8")

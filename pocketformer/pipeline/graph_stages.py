@@ -38,7 +38,7 @@ class QuantizeConfig:
     candidates: tuple[str, ...] = USUAL_CANDIDATES
     calibration: int = 256
     rounds: int = 20
-    close: float = 0.05
+    close: float = 0.1
     close_drop: float = 0.25
 
 
@@ -99,8 +99,8 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
         candidates = [candidate]
     else:
         candidates = portfolio.measure_all()
-        candidate = portfolio.choose(candidates)
-        candidates = portfolio.explain(candidates, candidate)
+        candidate = portfolio.choice.choose(candidates)
+        candidates = portfolio.choice.explain(candidates, candidate)
         candidate = next(c for c in candidates if c.name == candidate.name)
     if candidate.path is None:
         raise MissingDependencyError("no candidate could be made", hint="See log.txt in the run directory.")

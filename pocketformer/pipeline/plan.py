@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs
@@ -100,8 +100,15 @@ def plan(recipe: Recipe) -> Plan:
     forward = macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_cores()) * _SHARE_OF_PEAK)
     share = 1.0
     stages_: list[PlannedStage] = []
+    asked = False
     for step in recipe.steps:
-        stages_.append(_stage(step.name, step.config, forward, share))
+        stage = _stage(step.name, step.config, forward, share)
+        if step.name == "distill" and not asked:
+            # The teacher's answers are kept, so later steps ask it nothing.
+            altered = min(step.config.augmentation.copies, step.config.augmentation.most / max(1, len(rows)))
+            stage = replace(stage, seconds=stage.seconds + forward * (1 + altered))
+            asked = True
+        stages_.append(stage)
         share *= _shrinks(step.config)
     return Plan(
         stages=tuple(stages_),
@@ -121,9 +128,8 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
             name=name, what=f"train, up to {epochs:g} epochs", seconds=forward * _TRAIN_PASSES * epochs
         )
     if name == "distill":
-        epochs, copies = config.training.epochs, config.augmentation.copies
-        student = share * _shrinks(config)
-        seconds = forward * (1 + copies) + forward * student * _TRAIN_PASSES * epochs
+        epochs = config.training.epochs
+        seconds = forward * share * _shrinks(config) * _TRAIN_PASSES * epochs
         kept = "all layers" if config.layers is None else f"layers: {config.layers}"
         return PlannedStage(
             name=name, what=f"imitate the teacher, {epochs:g} epochs, {kept}", seconds=seconds

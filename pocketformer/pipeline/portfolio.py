@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ import numpy as np
 
 from pocketformer.compress.encoding import TextEncoding, bucketed_batches, predict_logits
 from pocketformer.pipeline.bench import run_in_batches
+from pocketformer.pipeline.choice import Choice, Tried
 from pocketformer.runtime.engine import OnnxRuntimeEngine
-from pocketformer.runtime.errors import InputError, PocketformerError
+from pocketformer.runtime.errors import PocketformerError
 from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.runtime.metrics import score
 from pocketformer.targets.measure import measure
@@ -27,40 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken."""
-
-    name: str
-    precision: str
-    path: Path | None = None
-    reason: str = ""
-    metric: float | None = None
-    file_mb: float = 0.0
-    latency_ms: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def speed(self) -> float:
-        """Geometric mean of the medians over the workloads, in ms: no workload may be bought with another."""
-        return (
-            float(np.exp(np.mean(np.log(list(self.latency_ms.values())))))
-            if self.latency_ms
-            else float("inf")
-        )
-
-    def to_dict(self, *, taken: bool) -> dict[str, Any]:
-        """As report.json has a candidate."""
-        return {
-            "name": self.name,
-            "stage": "quantize",
-            "taken": taken,
-            "reason": self.reason,
-            "metric": self.metric,
-            "file_mb": self.file_mb or None,
-            "latency_ms": dict(self.latency_ms),
-        }
+_FINAL_ROUNDS = 4.0
 
 
 class Portfolio:
@@ -139,7 +107,11 @@ class Portfolio:
         return replace(tried, path=output, metric=metric, file_mb=output.stat().st_size / 1e6, reason="made")
 
     def measure_all(self) -> list[Tried]:
-        """Make, score and time every candidate; those that can be made are timed interleaved."""
+        """Make, score and time every candidate; those that can be made are timed interleaved.
+
+        The fastest are timed once more and for longer: kernels that are the same differ by several percent in
+        a few rounds, which must not decide between them.
+        """
         from pocketformer.compress.context import Progress
 
         names = self.names()
@@ -147,66 +119,25 @@ class Portfolio:
         for index, name in enumerate(names, start=1):
             tried.append(self.make(name))
             self._context.listener.stage_progress(Progress(step=index, total=len(names) + 1))
-        return self._timed(tried)
+        tried = self._timed(tried)
+        finalists = self.choice.finalists(tried)
+        if len(finalists) < 2:
+            return tried
+        again = {c.name: c for c in self._timed(finalists, longer=_FINAL_ROUNDS)}
+        return [again.get(c.name, c) for c in tried]
 
-    def choose(self, tried: Sequence[Tried]) -> Tried:
-        """The fastest that keeps the budget on validation; among equally fast ones the smallest.
+    @cached_property
+    def choice(self) -> Choice:
+        """The rules by which one candidate is taken."""
+        return Choice(
+            budget=self._context.recipe.budget,
+            teacher_metric=self.teacher_metric,
+            tokenizer_mb=(self._model_dir / "tokenizer.json").stat().st_size / 1e6,
+            close=self._config.close,
+            close_drop=self._config.close_drop,
+        )
 
-        When none keeps it, the one that drops least. The reasons are written by ``explain``.
-        """
-        usable = [candidate for candidate in tried if candidate.path is not None]
-        if not usable:
-            raise InputError("no candidate could be made", hint="See log.txt in the run directory.")
-        fitting = [candidate for candidate in usable if not self._excess(candidate)]
-        if not fitting:
-            return max(usable, key=lambda c: (c.metric if c.metric is not None else 0.0, -c.speed))
-        fastest = min(candidate.speed for candidate in fitting)
-        close = [c for c in fitting if c.speed <= fastest * (1 + self._config.close)]
-        best = max(c.metric or 0.0 for c in close)
-        spare = self._config.close_drop * self._context.recipe.budget.max_drop
-        accurate = [c for c in close if (c.metric or 0.0) >= best - spare - 1e-9]
-        return min(accurate, key=lambda c: (c.file_mb, c.speed))
-
-    def explain(self, tried: Sequence[Tried], chosen: Tried) -> list[Tried]:
-        """The candidates with the reason why each was or was not taken."""
-        explained = []
-        for candidate in tried:
-            if candidate.path is not None:
-                candidate = replace(candidate, reason=self._reason(candidate, chosen))
-            explained.append(candidate)
-        return explained
-
-    def _reason(self, candidate: Tried, chosen: Tried) -> str:
-        excess = self._excess(candidate)
-        if candidate.name == chosen.name:
-            if excess:
-                return f"none kept the budget on validation; this one comes closest ({excess})"
-            return "within the budget on validation; of the fastest the smallest that is as accurate"
-        if excess:
-            return excess
-        if candidate.speed > chosen.speed * (1 + self._config.close):
-            return f"{candidate.speed / chosen.speed:.2f} times the time of what was taken"
-        if candidate.file_mb >= chosen.file_mb:
-            return f"about as fast as what was taken, and {candidate.file_mb - chosen.file_mb:.1f} MB larger"
-        return f"smaller, but {((chosen.metric or 0) - (candidate.metric or 0)) * 100:.1f} points below what was taken"
-
-    def _excess(self, candidate: Tried) -> str:
-        """Which limit of the budget a candidate breaks on validation, or nothing."""
-        budget = self._context.recipe.budget
-        if candidate.metric is not None and self.teacher_metric is not None:
-            drop = self.teacher_metric - candidate.metric
-            if drop > budget.max_drop + 1e-9:
-                return f"drops {drop * 100:.1f} points on validation, {budget.max_drop * 100:.1f} are allowed"
-        latency = candidate.latency_ms.get("real")
-        if budget.max_latency_ms is not None and latency is not None and latency > budget.max_latency_ms:
-            return f"takes {latency:.2f} ms, {budget.max_latency_ms:g} are allowed"
-        tokenizer_mb = (self._model_dir / "tokenizer.json").stat().st_size / 1e6
-        size = candidate.file_mb + tokenizer_mb
-        if budget.max_size_mb is not None and size > budget.max_size_mb:
-            return f"weighs {size:.1f} MB with its tokenizer, {budget.max_size_mb:g} are allowed"
-        return ""
-
-    def _timed(self, tried: list[Tried]) -> list[Tried]:
+    def _timed(self, tried: list[Tried], *, longer: float = 1.0) -> list[Tried]:
         from pocketformer.compress.prune.positions import position_capacity
 
         engines = {c.name: self._engine(c.path) for c in tried if c.path is not None}
@@ -214,7 +145,7 @@ class Portfolio:
         for workload in workloads_within(position_capacity(self._model)):
             feeds = build_feeds(workload, self._rows[:50] or [[self._encoding.pad_id]])
             calls: dict[str, Callable[[Any], object]] = {name: engine.run for name, engine in engines.items()}
-            rounds = max(len(feeds), round(self._config.rounds * _ROUND_SHARES[workload.name]))
+            rounds = max(len(feeds), round(self._config.rounds * _ROUND_SHARES[workload.name] * longer))
             timed = measure(calls, {workload.name: feeds}, rounds=rounds, time_limit_s=30.0)
             for name, by_workload in timed.items():
                 latencies[name][workload.name] = by_workload[workload.name].latency.p50

@@ -161,12 +161,17 @@ class Recipe(BaseModel):
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def build_config(kind: type[Any], values: Mapping[str, Any], *, where: str) -> Any:
-    """A config dataclass from plain values, unknown keys refused with the nearest name (``ValueError``)."""
+def build_config(kind: type[Any], values: Mapping[str, Any], *, where: str, base: Any = None) -> Any:
+    """A config dataclass from plain values, unknown keys refused with the nearest name (``ValueError``).
+
+    What ``values`` leave out is as in ``base`` (None: the defaults of ``kind``); a nested config starts from what
+    its outer one has in its place.
+    """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where}: settings are a mapping of keys to values")
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
+    base = kind() if base is None else base
     ready: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
@@ -174,13 +179,14 @@ def build_config(kind: type[Any], values: Mapping[str, Any], *, where: str) -> A
                 f"{where}: unknown setting {key!r}{_nearest(key, names)}; settings: {', '.join(names)}"
             )
         if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            ready[key] = build_config(typing.cast("type[Any]", hints[key]), value, where=f"{where}.{key}")
+            inner = typing.cast("type[Any]", hints[key])
+            ready[key] = build_config(inner, value, where=f"{where}.{key}", base=getattr(base, key))
             continue
         try:
             ready[key] = TypeAdapter(hints[key]).validate_python(value)
         except ValidationError as error:
             raise ValueError(f"{where}.{key}: {error.errors()[0]['msg']}") from error
-    return kind(**ready)
+    return dataclasses.replace(base, **ready)
 
 
 def plain(value: Any) -> Any:
@@ -195,8 +201,6 @@ def plain(value: Any) -> Any:
 
 
 def _without_defaults(config: Any) -> dict[str, Any]:
-    # A nested config that differs is written whole: it is rebuilt from its own class's defaults, which may not
-    # be those that the outer class gives it.
     default = type(config)()
     return {
         field.name: plain(getattr(config, field.name))

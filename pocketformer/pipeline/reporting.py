@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.pipeline.rundir import origin_of
 from pocketformer.report.front import mark_front
 from pocketformer.report.schema import Baselines, Budget, Device, Evaluation, ParetoPoint, Report, Result
 from pocketformer.report.verdict import budget_met, check_budget, compose_verdict, speedups
@@ -224,7 +225,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
     from pocketformer.compress.licence import license_id
 
     recipe = context.recipe
-    source = recipe.model
+    source = origin_of(recipe.model)
     weights = source / "model.safetensors"
     files = []
     if recipe.data is not None:

@@ -216,7 +216,7 @@ def _write_run(context: RunContext, identity: str) -> None:
         {
             "schema_version": 1,
             "recipe_id": identity,
-            "model": str(context.recipe.model),
+            "model": str(context.recipe.model.absolute()),
             "metric": context.metric,
             "label_names": list(context.splits.label_names) if context.splits else [],
             "threads": context.threads,

@@ -165,6 +165,18 @@ def read_run(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "recipe_id" in record else None
 
 
+def origin_of(model: Path) -> Path:
+    """The model that a chain of runs began with: ``model`` itself unless it is a run directory.
+
+    Its name and its licence are those of all that was made from it.
+    """
+    seen: set[Path] = set()
+    while model not in seen and (record := read_run(model)) is not None:
+        seen.add(model)
+        model = Path(str(record.get("model", model)))
+    return model
+
+
 def owned_entries(path: Path) -> list[Path]:
     """What a run made in ``path``: the only things that may be deleted."""
     return [path / name for name in (*_OWN, _LOG) if (path / name).exists()]

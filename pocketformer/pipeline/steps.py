@@ -35,11 +35,11 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
-    Step(name="distill", version=2, config=DistillConfig, function=distill_stage),
-    Step(name="prune", version=1, config=PruneConfig, function=prune_stage),
+    Step(name="distill", version=3, config=DistillConfig, function=distill_stage),
+    Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
-    Step(name="quantize", version=1, config=QuantizeConfig, function=quantize_stage),
+    Step(name="quantize", version=2, config=QuantizeConfig, function=quantize_stage),
     Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=1, config=BenchConfig, function=bench_stage),
     Step(name="report", version=1, config=ReportConfig, function=report_stage),

@@ -54,6 +54,13 @@ def test_each_verb_makes_its_artefact(chain: dict[str, Any], verb: str, made: st
     assert made in record["artefacts"]
 
 
+def test_a_report_at_the_end_of_a_chain_names_the_model_that_it_began_with(chain: dict[str, Any]) -> None:
+    report = json.loads((chain["folder"] / "bench" / "report.json").read_text())
+    assert report["name"] == "model"
+    assert report["lineage"]["teacher"]["name"] == "model"
+    assert report["lineage"]["teacher"]["sha256"] is not None
+
+
 def test_quantize_exports_a_directory_first(
     cli: Any, tiny_model_dir: Path, tiny_files: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pocketformer.compress.distill import DistillConfig, distill
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.models import load_classifier
 from pocketformer.compress.teacher_cache import teacher_cache
-from pocketformer.compress.training import TrainingConfig
+from pocketformer.compress.training import TrainingConfig, _Validation
 from pocketformer.runtime.errors import RecipeError
 
 
@@ -51,7 +52,7 @@ def test_a_student_comes_closer_to_its_teacher(
     context: StepContext, tiny_model_dir: Path, tiny_texts: list[str], match: str, tmp_path: Path
 ) -> None:
     def student(epochs: float, name: str) -> Path:
-        training = TrainingConfig(epochs=epochs, learning_rate=2e-3, batch_size=8, patience=None)
+        training = TrainingConfig(epochs=epochs, learning_rate=2e-3, batch_size=8, keep="last")
         config = DistillConfig(
             layers=2,
             match=match,  # type: ignore[arg-type]
@@ -60,19 +61,34 @@ def test_a_student_comes_closer_to_its_teacher(
             training=training,
         )
         moved = StepContext(**{**vars(context), "output": tmp_path / name, "work": tmp_path / f"{name}-work"})
-        # The last epoch counts here, whatever random labels say of it.
-        splits = moved.splits
-        unlabelled = Splits(
-            train=splits.train,
-            validation=Dataset(texts=splits.validation.texts),
-            label_names=splits.label_names,
-            audit=splits.audit,
-        )
-        return distill(tiny_model_dir, config, StepContext(**{**vars(moved), "splits": unlabelled})).output
+        return distill(tiny_model_dir, config, moved).output
 
     before = _distance(tiny_model_dir, student(0.01, "before"), tiny_texts)
     after = _distance(tiny_model_dir, student(4, "after"), tiny_texts)
     assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_epoch_that_is_kept(
+    keep: str, context: StepContext, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.2, 0.9, 0.4])
+    weights: list[np.ndarray[Any, Any]] = []
+
+    def score_once(_: object, model: Any) -> float:
+        weights.append(model.classifier.weight.detach().numpy().copy())
+        return next(scores)
+
+    monkeypatch.setattr(_Validation, "score", score_once)
+    training = TrainingConfig(epochs=3, learning_rate=2e-3, batch_size=8, keep=keep)  # type: ignore[arg-type]
+
+    result = distill(tiny_model_dir, DistillConfig(layers=2, training=training), context)
+
+    epoch = {"best": 2, "last": 3}[keep]
+    assert result.metrics["kept_epoch"] == epoch
+    assert result.metrics["validation_accuracy"] == {"best": 0.9, "last": 0.4}[keep]
+    kept = load_classifier(result.output).classifier.weight.detach().numpy()
+    np.testing.assert_array_equal(kept, weights[epoch - 1])
 
 
 def test_without_a_teacher_there_is_nothing_to_learn_from(context: StepContext, tiny_model_dir: Path) -> None:

@@ -6,10 +6,11 @@ import random
 from pathlib import Path
 
 import numpy as np
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketformer.compress.augmentation import AugmentationConfig, augment
+from pocketformer.compress.augmentation import AugmentationConfig, augment, nearest_tokens
 from pocketformer.compress.encoding import TextEncoding, bucketed_batches, pad_batch, predict_logits
 from pocketformer.compress.training import bucket_sampler, default_learning_rate
 
@@ -28,13 +29,20 @@ def test_batches_are_of_similar_length() -> None:
     assert padded < 1.15 * sum(lengths)
 
 
-def test_sampler_draws_from_every_pool_and_changes_with_the_epoch() -> None:
-    sampler = bucket_sampler([5] * 300, 10, seed=0, pools=[range(100), range(100, 300)])
+def test_sampler_draws_from_both_pools_and_changes_with_the_epoch() -> None:
+    sampler = bucket_sampler([5] * 300, 10, 0, range(100), range(100, 300), 0.7)
     first, second = list(sampler), list(sampler)
     assert len(first) == len(second) == len(sampler) == 100
     assert len(set(first)) == 100
-    assert sum(i < 100 for i in first) == 50
+    assert sum(i < 100 for i in first) == 30
     assert first != second
+
+
+def test_sampler_takes_what_altered_rows_there_are() -> None:
+    assert sorted(bucket_sampler([5] * 10, 4, 0, range(10))) == list(range(10))
+    few = list(bucket_sampler([5] * 11, 4, 0, range(10), range(10, 11), 0.5))
+    assert len(few) == len(set(few)) == 10
+    assert 10 in few
 
 
 @given(
@@ -44,6 +52,8 @@ def test_sampler_draws_from_every_pool_and_changes_with_the_epoch() -> None:
 def test_augmented_rows_keep_frame_and_length(bodies: list[list[int]], seed: int) -> None:
     rows = [[1, *body, 2] for body in bodies]
     copies = augment(rows, frozenset({0, 1, 2}), 10, AugmentationConfig(copies=2), seed)
+    fewer = augment(rows, frozenset({0, 1, 2}), 10, AugmentationConfig(copies=2, most=len(rows) + 1), seed)
+    assert len(fewer) == len(rows) + 1
     assert len(copies) == 2 * len(rows)
     known = {token for body in bodies for token in body}
     for copy in copies:
@@ -75,3 +85,36 @@ def test_truncation_rate_counts_what_is_cut(tiny_model_dir: Path) -> None:
     assert encoding.truncation_rate(["the cat", "the cat is in the old city"]) == 0.5
     assert len(encoding.encode(["the cat is in the old city"])[0]) == 5
     assert pad_batch([[1, 2], [3]], 0)["attention_mask"].tolist() == [[1, 1], [1, 0]]
+
+
+def test_nearest_tokens_agree_with_brute_force() -> None:
+    table = torch.randn(700, 8, generator=torch.Generator().manual_seed(3))
+    special = frozenset({0, 5})
+
+    found = nearest_tokens(table, range(700), 4, special)
+
+    assert set(found) == set(range(700)) - special
+    unit = (table / table.norm(dim=-1, keepdim=True)).double()
+    for token in (1, 513, 699):
+        by_cosine = sorted(
+            (other for other in range(700) if other != token and other not in special),
+            key=lambda other: -float(unit[token] @ unit[other]),
+        )
+        assert found[token] == by_cosine[:4]
+
+
+def test_a_vocabulary_without_others_has_no_nearest_tokens() -> None:
+    assert nearest_tokens(torch.eye(3), [0, 1, 2], 4, frozenset({0, 1})) == {}
+
+
+def test_swapped_tokens_come_from_their_nearest() -> None:
+    rows = [[0, *([7] * 50), 1]]
+    config = AugmentationConfig(copies=4, drop=0.0, splice=0.0, swap=0.5)
+
+    copies = augment(rows, frozenset({0, 1}), 60, config, 0, {7: [8, 9]})
+
+    tokens = [token for copy in copies for token in copy[1:-1]]
+    assert {copy[0] for copy in copies} == {0}
+    assert {copy[-1] for copy in copies} == {1}
+    assert set(tokens) == {7, 8, 9}
+    assert 0.3 < sum(token != 7 for token in tokens) / len(tokens) < 0.7

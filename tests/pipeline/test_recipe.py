@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pocketformer.compress.finetune import FinetuneConfig
 from pocketformer.pipeline.compress import USUAL_STEPS
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.template import recipe_template
@@ -36,6 +38,12 @@ def test_yaml_round_trip_keeps_every_setting(tmp_path: Path) -> None:
     assert again.choices == {"quantize": "fp32"}
     assert again.budget.max_drop == 0.02
     assert again.model == tmp_path / "m"
+
+
+def test_nested_settings_start_from_what_the_step_has_there() -> None:
+    (step,) = _recipe(steps=[{"finetune": {"training": {"epochs": 9}}}]).steps
+    assert step.config.training == replace(FinetuneConfig().training, epochs=9.0)
+    assert step.config.training.patience is not None
 
 
 @pytest.mark.parametrize(

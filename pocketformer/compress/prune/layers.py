@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def default_layers(total: int, keep: int) -> tuple[int, ...]:
-    """Evenly spread layer numbers, from the first one on: 3 of 6 are 0, 2, 4.
+    """Evenly spread layer numbers that end with the last one: 3 of 6 are 1, 3, 5.
 
-    Raises ``RecipeError`` unless 1 <= keep <= total.
+    Each is then the layer whose output the student's layer learns to give (Jiao et al. 2020, TinyBERT, equation 6
+    with the uniform mapping). Raises ``RecipeError`` unless 1 <= keep <= total.
     """
     if not 1 <= keep <= total:
         raise RecipeError(f"cannot keep {keep} of {total} layers", hint=f"Choose a number from 1 to {total}.")
-    return tuple(position * total // keep for position in range(keep))
+    return tuple((position + 1) * total // keep - 1 for position in range(keep))
 
 
 def chosen_layers(wanted: Sequence[int] | int | float, total: int) -> tuple[int, ...]:

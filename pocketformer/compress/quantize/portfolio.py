@@ -143,6 +143,7 @@ USUAL_CANDIDATES: tuple[str, ...] = (
     "fp32-fused",
     "dynamic-fused",
     "dynamic-fused-reduced",
+    "dynamic-fused-int4",
     "dynamic-fused-reduced-int4",
     "dynamic-plain-reduced",
     "static-plain-reduced",

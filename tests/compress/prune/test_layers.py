@@ -21,12 +21,12 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("total", "keep", "expected"),
     [
-        (6, 3, (0, 2, 4)),
-        (6, 2, (0, 3)),
-        (6, 4, (0, 1, 3, 4)),
-        (12, 6, (0, 2, 4, 6, 8, 10)),
+        (6, 3, (1, 3, 5)),
+        (6, 2, (2, 5)),
+        (6, 4, (0, 2, 3, 5)),
+        (12, 6, (1, 3, 5, 7, 9, 11)),
         (3, 3, (0, 1, 2)),
-        (6, 1, (0,)),
+        (6, 1, (5,)),
     ],
 )
 def test_default_layers_are_spread(total: int, keep: int, expected: tuple[int, ...]) -> None:
@@ -65,7 +65,7 @@ def test_impossible_layers_are_refused(tiny_model_dir: Path, layers: tuple[int, 
 
 @pytest.mark.parametrize(
     ("wanted", "expected"),
-    [(3, (0, 2, 4)), (0.5, (0, 2, 4)), (0.01, (0,)), (1.0, tuple(range(6))), ((5, 1), (5, 1))],
+    [(3, (1, 3, 5)), (0.5, (1, 3, 5)), (0.01, (5,)), (1.0, tuple(range(6))), ((5, 1), (5, 1))],
 )
 def test_layers_are_chosen_by_number_share_or_name(wanted: Any, expected: tuple[int, ...]) -> None:
     assert chosen_layers(wanted, 6) == expected

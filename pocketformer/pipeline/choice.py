@@ -1,0 +1,126 @@
+"""Which of the measured candidates ships, and why the others do not: rules over figures, nothing is measured here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pocketformer.pipeline.recipe import BudgetSection
+from pocketformer.runtime.errors import InputError
+
+# Candidates within this many times the fastest one's time are worth timing again.
+_FINALISTS_WITHIN = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken."""
+
+    name: str
+    precision: str
+    path: Path | None = None
+    reason: str = ""
+    metric: float | None = None
+    file_mb: float = 0.0
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def speed(self) -> float:
+        """Geometric mean of the medians over the workloads, in ms: no workload may be bought with another."""
+        return (
+            float(np.exp(np.mean(np.log(list(self.latency_ms.values())))))
+            if self.latency_ms
+            else float("inf")
+        )
+
+    def to_dict(self, *, taken: bool) -> dict[str, Any]:
+        """As report.json has a candidate."""
+        return {
+            "name": self.name,
+            "stage": "quantize",
+            "taken": taken,
+            "reason": self.reason,
+            "metric": self.metric,
+            "file_mb": self.file_mb or None,
+            "latency_ms": dict(self.latency_ms),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The rules of one run.
+
+    ``teacher_metric``: the teacher's validation score, None without labels; ``tokenizer_mb``: 10^6 bytes that ship
+    beside every candidate's file; ``close`` and ``close_drop`` as in ``QuantizeConfig``.
+    """
+
+    budget: BudgetSection
+    teacher_metric: float | None
+    tokenizer_mb: float
+    close: float
+    close_drop: float
+
+    def excess(self, candidate: Tried) -> str:
+        """Which limit of the budget a candidate breaks on validation, or nothing."""
+        budget = self.budget
+        if candidate.metric is not None and self.teacher_metric is not None:
+            drop = self.teacher_metric - candidate.metric
+            if drop > budget.max_drop + 1e-9:
+                return f"drops {drop * 100:.1f} points on validation, {budget.max_drop * 100:.1f} are allowed"
+        latency = candidate.latency_ms.get("real")
+        if budget.max_latency_ms is not None and latency is not None and latency > budget.max_latency_ms:
+            return f"takes {latency:.2f} ms, {budget.max_latency_ms:g} are allowed"
+        size = candidate.file_mb + self.tokenizer_mb
+        if budget.max_size_mb is not None and size > budget.max_size_mb:
+            return f"weighs {size:.1f} MB with its tokenizer, {budget.max_size_mb:g} are allowed"
+        return ""
+
+    def finalists(self, tried: Sequence[Tried]) -> list[Tried]:
+        """Those within the budget that are so nearly the fastest that only longer timing tells them apart."""
+        fitting = self._fitting(tried)
+        fastest = min((c.speed for c in fitting), default=0.0)
+        return [c for c in fitting if c.speed <= fastest * _FINALISTS_WITHIN]
+
+    def choose(self, tried: Sequence[Tried]) -> Tried:
+        """The fastest that keeps the budget on validation; among equally fast and accurate ones the smallest.
+
+        When none keeps it, the one that drops least. The reasons are written by ``explain``.
+        """
+        usable = [candidate for candidate in tried if candidate.path is not None]
+        if not usable:
+            raise InputError("no candidate could be made", hint="See log.txt in the run directory.")
+        fitting = self._fitting(usable)
+        if not fitting:
+            return max(usable, key=lambda c: (c.metric if c.metric is not None else 0.0, -c.speed))
+        fastest = min(candidate.speed for candidate in fitting)
+        close = [c for c in fitting if c.speed <= fastest * (1 + self.close)]
+        best = max(c.metric or 0.0 for c in close)
+        spare = self.close_drop * self.budget.max_drop
+        accurate = [c for c in close if (c.metric or 0.0) >= best - spare - 1e-9]
+        return min(accurate, key=lambda c: (c.file_mb, c.speed))
+
+    def explain(self, tried: Sequence[Tried], chosen: Tried) -> list[Tried]:
+        """The candidates with the reason why each was or was not taken."""
+        return [c if c.path is None else replace(c, reason=self._reason(c, chosen)) for c in tried]
+
+    def _fitting(self, tried: Sequence[Tried]) -> list[Tried]:
+        return [c for c in tried if c.path is not None and not self.excess(c)]
+
+    def _reason(self, candidate: Tried, chosen: Tried) -> str:
+        excess = self.excess(candidate)
+        if candidate.name == chosen.name:
+            if excess:
+                return f"none kept the budget on validation; this one comes closest ({excess})"
+            return "within the budget on validation; of the fastest the smallest that is as accurate"
+        if excess:
+            return excess
+        if candidate.speed > chosen.speed * (1 + self.close):
+            return f"{candidate.speed / chosen.speed:.2f} times the time of what was taken"
+        if candidate.file_mb >= chosen.file_mb:
+            return f"about as fast as what was taken, and {candidate.file_mb - chosen.file_mb:.1f} MB larger"
+        drop = ((chosen.metric or 0) - (candidate.metric or 0)) * 100
+        return f"smaller, but {drop:.1f} points below what was taken"
