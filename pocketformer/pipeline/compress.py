@@ -24,7 +24,7 @@ _COMPRESSION: tuple[Any, ...] = (
     {"distill": _DISTILL},
     {"prune": _PRUNE},
     {"distill": _RECOVER},
-    "vocabulary",
+    {"vocabulary": _VOCABULARY},
 )
 _OTHER_TASKS = (
     "ForTokenClassification",

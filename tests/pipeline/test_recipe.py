@@ -40,6 +40,13 @@ def test_yaml_round_trip_keeps_every_setting(tmp_path: Path) -> None:
     assert again.model == tmp_path / "m"
 
 
+def test_the_usual_steps_carry_their_settings() -> None:
+    configs = {step.name: step.config for step in _recipe().steps}
+    assert configs["vocabulary"].replacement == "nearest"
+    assert configs["prune"].heads == 0.5
+    assert configs["distill"].layers is None  # the second of the two
+
+
 def test_nested_settings_start_from_what_the_step_has_there() -> None:
     (step,) = _recipe(steps=[{"finetune": {"training": {"epochs": 9}}}]).steps
     assert step.config.training == replace(FinetuneConfig().training, epochs=9.0)

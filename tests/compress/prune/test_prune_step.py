@@ -38,7 +38,7 @@ def test_layers_heads_and_neurons_go_in_one_step(tiny_model_dir: Path, context: 
     assert result.metrics["examples"] == 50
     assert result.metrics["parameters_after"] < result.metrics["parameters_before"]
     assert seen[-1].step == seen[-1].total == 50
-    assert "0, 1 of 3" in result.notes[0]
+    assert "0, 2 of 3" in result.notes[0]
 
 
 def test_the_same_settings_give_the_same_weights(
