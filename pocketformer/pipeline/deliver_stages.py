@@ -27,7 +27,10 @@ class BundleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """``rounds`` timed rounds for 1 x 32, in proportion for the rest; ``loadgen_s`` seconds a scenario, 0: without."""
+    """``rounds`` timed rounds for 1 x 32, in proportion for the rest; ``loadgen_s`` seconds a scenario, 0: without.
+
+    ``cold_starts`` of the bundle, whose median counts, and one of the teacher; 0: none.
+    """
 
     rounds: int = 40
     loadgen_s: float = 3.0

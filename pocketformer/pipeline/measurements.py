@@ -124,9 +124,8 @@ def _add_cold_starts(
     if config.cold_starts == 0:
         return
     result |= bench.cold_start(cold_start_bundle(bundle, text, config.cold_starts))
-    teacher |= bench.cold_start(
-        cold_start_torch(teacher_dir, text, config.cold_starts, threads=context.threads)
-    )
+    # PyTorch starts for many seconds, beside which noise is little: once is enough.
+    teacher |= bench.cold_start(cold_start_torch(teacher_dir, text, 1, threads=context.threads))
 
 
 def _bundle_info(path: Path, model: Any, context: RunContext) -> dict[str, Any]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
-_FINAL_ROUNDS = 4.0
+_FINAL_ROUNDS = 3.0
 
 
 class Portfolio:

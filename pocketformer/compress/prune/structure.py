@@ -128,7 +128,8 @@ def prune_structure(
     See ``mask_gradients`` for the batches. Metrics: ``examples``, ``parameters_before``,
     ``parameters_after``, ``estimated_loss_rise`` (nats, second order, before any recovery), and for each
     layer ``layer_N_heads`` and ``layer_N_ffn``. Raises ``ModelError`` for an architecture that is not
-    supported, ``RecipeError`` for a protected layer that does not exist, ``DataError`` without examples.
+    supported, ``RecipeError`` for a protected layer that does not exist or more heads or neurons than any layer has,
+    ``DataError`` without examples.
     """
     family = family_of(model)
     layers = encoder_layers(model, family)
@@ -138,6 +139,13 @@ def prune_structure(
             f"protected layer {unknown[0]} does not exist",
             hint=f"The model's layers are 0 to {len(layers) - 1}.",
         )
+    for name, wanted, size in (("heads", config.heads, head_count), ("ffn", config.ffn, ffn_width)):
+        most = max(size(layer, family) for layer in layers)
+        if isinstance(wanted, int) and wanted > most:
+            raise RecipeError(
+                f"{name} is {wanted}, but no layer has more than {most}",
+                hint=f"Give a number up to {most}, or a share.",
+            )
     gradients = mask_gradients(model, batches, config.samples)
     choices = _choose(model, family, config, gradients)
     smaller = copy.deepcopy(model)

@@ -186,6 +186,15 @@ def test_global_spends_no_more_than_uniform_and_protects() -> None:
         prune_structure(model, PruneConfig(protected_layers=(7,)), _batches())
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [(PruneConfig(heads=5), "heads is 5, but no layer has more than 4"), (PruneConfig(ffn=65), "more than 64")],
+)
+def test_more_than_there_is_cannot_be_kept(config: PruneConfig, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        prune_structure(_model(), config, _batches())
+
+
 def test_removing_nothing_costs_nothing() -> None:
     result = prune_structure(_model(), PruneConfig(), _batches())
     assert result.metrics["estimated_loss_rise"] == 0
