@@ -19,15 +19,20 @@ def command() -> None:
 @json_option
 @verbose_option
 def list_command(as_json: bool) -> None:
-    """The devices that Pocketformer knows."""
+    """Known devices, and which can be measured."""
     from pocketformer.targets.profile import list_targets
+    from pocketformer.targets.support import NOT_YET, support, what_is_missing
 
-    profiles = list_targets()
+    profiles = sorted(list_targets(), key=lambda profile: support(profile) == NOT_YET)
     if as_json:
-        click.echo(json.dumps([profile.to_dict() for profile in profiles]))
+        facts = [
+            {**profile.to_dict(), "support": support(profile), "missing": what_is_missing(profile)}
+            for profile in profiles
+        ]
+        click.echo(json.dumps(facts))
         return
     for profile in profiles:
-        click.echo(f"{profile.name:<20} {profile.description}")
+        click.echo(f"{profile.name:<20} {support(profile):<15} {profile.description}")
 
 
 @command.command("show")

@@ -41,12 +41,14 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
     """Check all that can be checked without writing; the recipe with its length cut to the model's, and the metric.
 
     ``InputError`` and its kin for targets, candidates and metrics that do not exist, steps that lack what they
-    start from, and a model that cannot be loaded or has another task than to classify texts.
+    start from, and a model that cannot be loaded or has another task than to classify texts. ``DeviceError`` for
+    a target that this version cannot measure: a run would time this machine and give it the other's name.
     """
     from pocketformer.targets.profile import find_target
+    from pocketformer.targets.support import require_measurable
 
     for target in recipe.targets:
-        find_target(target)
+        require_measurable(find_target(target))
     metric = resolve_metric(recipe, splits)
     _check_steps(recipe, artefacts, splits)
     if artefacts.model is None:

@@ -35,7 +35,7 @@ def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
     ``root`` is where /proc and /sys are looked for.
     """
     cpuinfo = parse_cpuinfo(_read(root / "proc/cpuinfo"))
-    architecture = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+    architecture = machine_architecture()
     flags = {name: bool(spellings & cpuinfo["flags"]) for name, spellings in FLAGS.items()}
     available = _cores_available()
     limit = _cpu_limit(root)
@@ -56,6 +56,11 @@ def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
         "memory_bytes": min(memory_limits, default=None),
         "memory_available_bytes": memory.get("MemAvailable"),
     }
+
+
+def machine_architecture() -> str:
+    """Of this machine's processor, by the one name of the several that profiles use."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
 
 
 def parse_cpuinfo(text: str) -> dict[str, Any]:

@@ -8,16 +8,23 @@ they are spelled for Python 3.9, on which the light commands run.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Optional, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from pocketformer.runtime.errors import InputError, RecipeError
 
 _PROFILES = Path(__file__).parent / "profiles"
+# Neither user nor host begins with a dash, which ssh would take for an option.
+_SSH = re.compile(
+    r"ssh://[A-Za-z0-9_][A-Za-z0-9._-]*@(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?"
+)
+# Where the profile names none; TensorRT has no execution providers.
+_PROVIDERS = {"onnxruntime": ("CPUExecutionProvider",), "onnxruntime-web": ("wasm",)}
 
 
 class TargetProfile(BaseModel):
@@ -34,13 +41,19 @@ class TargetProfile(BaseModel):
     architecture: Literal["any", "x86_64", "aarch64"] = Field(
         default="any", description="Processor architecture that the bundle must run on."
     )
-    runtime: Literal["onnxruntime"] = Field(
+    runtime: Literal["onnxruntime", "onnxruntime-web", "tensorrt", "tensorrt-rtx"] = Field(
         default="onnxruntime", description="The engine that runs the model there."
     )
+    runtime_version: Optional[str] = Field(
+        default=None,
+        strict=True,
+        pattern=r"^\d+(\.\d+)*$",
+        description='Version of that engine on the device, quoted: "10.3"; null: any.',
+    )
     providers: tuple[str, ...] = Field(
-        default=("CPUExecutionProvider",),
-        min_length=1,
-        description="Execution providers of that engine, the preferred one first.",
+        default=None,
+        validate_default=True,
+        description="Execution providers of that engine, the preferred one first; null: the engine's usual.",
     )
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(
         default=("fp32", "int8"), min_length=1, description="Precisions worth trying on the device."
@@ -52,10 +65,40 @@ class TargetProfile(BaseModel):
         default=None, strict=True, gt=0, description="Memory of the device, 10^6 bytes; null: not known."
     )
     power_modes: tuple[str, ...] = Field(default=(), description="Names of the device's power modes.")
-    reach: Literal["local"] = Field(default="local", description="How the device is reached.")
+    jetpack: tuple[Annotated[int, Field(strict=True, gt=0)], ...] = Field(
+        default=(), description="Major releases of JetPack that run on the device."
+    )
+    reach: str = Field(
+        default="local",
+        strict=True,
+        description="How the device is reached: local, emulated or ssh://user@host, with :port if not 22.",
+    )
     threads: int = Field(
         default=0, strict=True, ge=0, description="Threads inside one operator; 0: all cores available."
     )
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _usual_providers(cls, value: object, info: ValidationInfo) -> object:
+        return _PROVIDERS.get(info.data.get("runtime", ""), ()) if value is None else value
+
+    @field_validator("providers")
+    @classmethod
+    def _some_providers(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        runtime = info.data.get("runtime")
+        if runtime is not None and bool(value) != (runtime in _PROVIDERS):
+            raise ValueError(f"{runtime} needs at least one" if not value else f"{runtime} has none")
+        return value
+
+    @field_validator("reach")
+    @classmethod
+    def _known_reach(cls, value: str) -> str:
+        ssh = _SSH.fullmatch(value)
+        if ssh is None and value not in ("local", "emulated"):
+            raise ValueError("should be local, emulated or ssh://user@host[:port]")
+        if ssh is not None and int(ssh[1] or 22) > 65535:
+            raise ValueError(f"there is no port {ssh[1]}")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain values, for JSON and YAML."""
@@ -129,7 +172,8 @@ def _explain(error: ValidationError) -> tuple[str, str]:
             parts.append(f"{key!r} is missing")
             hints.append(f"{key}: {TargetProfile.model_fields[key].description}")
         else:
-            reason = problem["msg"][:1].lower() + problem["msg"][1:]
+            reason = problem["msg"].removeprefix("Value error, ")
+            reason = reason[:1].lower() + reason[1:]
             parts.append(f"{key!r} is {problem['input']!r}: {reason}")
             field = TargetProfile.model_fields.get(str(problem["loc"][0])) if problem["loc"] else None
             hints.append(f"{problem['loc'][0]}: {field.description}" if field else "See docs/targets.md.")

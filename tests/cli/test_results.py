@@ -135,8 +135,13 @@ def test_inspect_model_run_bundle_and_graph(
 
 
 def test_targets(cli: Any) -> None:
-    assert "cpu" in [profile["name"] for profile in cli("targets", "list", "--json").json]
-    assert cli("targets", "list").out.startswith("cpu")
+    listed = {profile["name"]: profile for profile in cli("targets", "list", "--json").json}
+    assert (listed["cpu"]["support"], listed["cpu"]["missing"]) == ("measured here", None)
+    assert listed["jetson-thor"]["support"] == "not yet"
+    assert "tensorrt" in listed["jetson-thor"]["missing"]
+    lines = cli("targets", "list").out.splitlines()
+    assert lines[0].split()[:3] == ["cpu", "measured", "here"]
+    assert all(" not yet " in line for line in lines[1:])
     assert cli("targets", "show", "cpu", "--json").json["name"] == "cpu"
     assert "runtime: onnxruntime" in cli("targets", "show", "cpu").out
     assert cli("targets", "probe", "--json").json["threads"] >= 1

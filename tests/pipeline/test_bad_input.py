@@ -22,12 +22,12 @@ Check = Callable[..., str]
 def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     """Runs a verb that must be refused; its message. Nothing may be written, and nothing read may change."""
 
-    def check(*arguments: object) -> str:
+    def check(*arguments: object, exit_code: int = 2) -> str:
         out = tmp_path / "deep" / "out"
         before = _contents(tmp_path)
         code = run_command([*map(str, arguments), "--threads", "1", "-o", str(out)])
         shown = capsys.readouterr()
-        assert code == 2, shown.err
+        assert code == exit_code, shown.err
         assert shown.out == ""
         assert "Traceback" not in shown.err
         message = shown.err.split("Error: ", 1)[1]
@@ -222,6 +222,18 @@ def test_options_that_cannot_work(
     (tmp_path / "train.csv").write_bytes(GOOD)
     message = refused(verb, tiny_model_dir, "--train", tmp_path / "train.csv", *options)
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]])
+def test_a_target_that_cannot_be_measured(
+    refused: Check, tiny_model_dir: Path, tmp_path: Path, options: list[str]
+) -> None:
+    (tmp_path / "train.csv").write_bytes(GOOD)
+    data = ["--train", tmp_path / "train.csv", "--target", "jetson-orin-nano"]
+    message = refused("compress", tiny_model_dir, *data, *options, exit_code=4)
+    assert "target 'jetson-orin-nano' cannot be measured by this version" in message
+    assert "its engine is tensorrt" in message
+    assert "--target cpu" in message
 
 
 @pytest.mark.parametrize("verb", ["finetune", "distill", "quantize"])

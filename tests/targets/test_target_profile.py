@@ -1,4 +1,4 @@
-"""Profiles: the shipped one is valid, a user's own loads by path, mistakes are named with the nearest key."""
+"""Profiles: the shipped ones are valid, a user's own loads by path, mistakes are named with the nearest key."""
 
 from __future__ import annotations
 
@@ -11,8 +11,15 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pocketformer.runtime.errors import InputError, PocketformerError, RecipeError
+from pocketformer.runtime.errors import DeviceError, InputError, PocketformerError, RecipeError
 from pocketformer.targets.profile import TargetProfile, find_target, list_targets
+from pocketformer.targets.support import (
+    MEASURED_HERE,
+    NOT_YET,
+    require_measurable,
+    support,
+    what_is_missing,
+)
 
 OWN = {"name": "my-board", "description": "A board on my desk", "architecture": "aarch64", "threads": 4}
 
@@ -22,13 +29,72 @@ def write(path: Path, content: object) -> Path:
     return path
 
 
+SHIPPED = {
+    "android-arm64": "onnxruntime",
+    "browser": "onnxruntime-web",
+    "cpu": "onnxruntime",
+    "gpu": "tensorrt",
+    "jetson-agx-orin": "tensorrt",
+    "jetson-orin-nano": "tensorrt",
+    "jetson-orin-nx": "tensorrt",
+    "jetson-thor": "tensorrt",
+    "raspberry-pi-4": "onnxruntime",
+    "raspberry-pi-5": "onnxruntime",
+    "tensorrt-rtx-sm120": "tensorrt-rtx",
+    "tensorrt-rtx-sm80": "tensorrt-rtx",
+    "tensorrt-rtx-sm86": "tensorrt-rtx",
+    "tensorrt-rtx-sm89": "tensorrt-rtx",
+}
+
+
 def test_shipped_profiles_are_found_by_their_name() -> None:
-    assert [profile.name for profile in list_targets()] == ["cpu"]
+    assert {profile.name: profile.runtime for profile in list_targets()} == SHIPPED
     for profile in list_targets():
         assert find_target(profile.name) == profile
     cpu = find_target("cpu")
     assert cpu.providers == ("CPUExecutionProvider",)
     assert (cpu.reach, cpu.runtime, cpu.threads) == ("local", "onnxruntime", 0)
+
+
+def test_facts_of_shipped_profiles() -> None:
+    for name in ("jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin"):
+        assert find_target(name).compute_capability == "8.7"
+        assert find_target(name).jetpack == (5, 6, 7)
+    assert find_target("jetson-thor").compute_capability == "11.0"
+    for name in SHIPPED:
+        if "-sm" in name:
+            digits = name.rpartition("-sm")[2]
+            assert find_target(name).compute_capability == f"{digits[:-1]}.{digits[-1]}"
+
+
+def test_only_the_processor_here_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "AMD64")
+    assert [profile.name for profile in list_targets() if support(profile) == MEASURED_HERE] == ["cpu"]
+    assert support(find_target("jetson-orin-nano")) == NOT_YET
+    reasons = {
+        "browser": "its engine is onnxruntime-web",
+        "jetson-orin-nano": "its engine is tensorrt",
+        "raspberry-pi-4": "it is only emulated, and an emulator tells no latency",
+    }
+    for name, reason in reasons.items():
+        assert what_is_missing(find_target(name)) == reason
+        with pytest.raises(
+            DeviceError, match=f"target '{name}' cannot be measured by this version"
+        ) as caught:
+            require_measurable(find_target(name))
+        assert "--target cpu" in (caught.value.hint or "")
+    for own, reason in [
+        ({}, "its processor is aarch64 and this machine's is x86_64"),
+        ({"reach": "ssh://me@board"}, "it is reached over SSH (ssh://me@board)"),
+        ({"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}, "it uses CUDAExecutionProvider"),
+        ({"architecture": "x86_64"}, None),
+    ]:
+        profile = find_target(write(tmp_path / "own.yaml", {**OWN, **own}))
+        assert what_is_missing(profile) == reason
+    require_measurable(profile)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert "aarch64" in (what_is_missing(profile) or "")
+    assert [profile.name for profile in list_targets() if support(profile) == MEASURED_HERE] == ["cpu"]
 
 
 def test_a_users_own_profile_loads_by_path(tmp_path: Path) -> None:
@@ -42,8 +108,25 @@ def test_a_users_own_profile_loads_by_path(tmp_path: Path) -> None:
         profile.threads = 1  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("runtime", "providers"),
+    [("onnxruntime", ("CPUExecutionProvider",)), ("onnxruntime-web", ("wasm",)), ("tensorrt", ())],
+)
+def test_an_engine_has_its_usual_providers(tmp_path: Path, runtime: str, providers: tuple[str, ...]) -> None:
+    profile = find_target(write(tmp_path / "own.yaml", {**OWN, "runtime": runtime}))
+    assert profile.providers == providers
+    assert find_target(write(tmp_path / "again.yaml", profile.to_dict())) == profile
+
+
+@pytest.mark.parametrize(
+    "reach", ["local", "emulated", "ssh://me@board", "ssh://me@10.0.0.7:2222", "ssh://a.b@[fe80::1]:22"]
+)
+def test_a_device_is_reached(tmp_path: Path, reach: str) -> None:
+    assert find_target(write(tmp_path / "own.yaml", {**OWN, "reach": reach})).reach == reach
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(InputError, match="no target 'cpus'; known are: cpu") as caught:
+    with pytest.raises(InputError, match=r"no target 'cpus'; known are: android-arm64, .*cpu, ") as caught:
         find_target("cpus")
     assert caught.value.hint == "Did you mean 'cpu'?"
     with pytest.raises(InputError, match="no such target profile"):
@@ -58,9 +141,25 @@ def test_an_unknown_name_lists_what_there_is() -> None:
         ({**OWN, "threads": "4"}, "'threads' is '4'", "Threads inside one operator"),
         ({**OWN, "threads": -1}, "'threads' is -1", "Threads"),
         ({**OWN, "memory_mb": 0}, "'memory_mb' is 0", "Memory"),
-        ({**OWN, "reach": "ssh"}, "'reach' is 'ssh'", "reached"),
+        (
+            {**OWN, "reach": "ssh"},
+            "'reach' is 'ssh': should be local, emulated or ssh://user@host",
+            "reached",
+        ),
+        ({**OWN, "reach": "ssh://board"}, "'reach' is 'ssh://board'", "reached"),
+        ({**OWN, "reach": "ssh://-oProxyCommand=x@board"}, "should be local", "reached"),
+        ({**OWN, "reach": "ssh://me@-board"}, "should be local", "reached"),
+        ({**OWN, "reach": "ssh://me@board:0"}, "should be local", "reached"),
+        ({**OWN, "reach": "ssh://me@board:65536"}, "there is no port 65536", "reached"),
+        ({**OWN, "reach": "ssh://me@board\n"}, "should be local", "reached"),
+        ({**OWN, "runtime": "tensorflow"}, "'runtime' is 'tensorflow'", "engine"),
+        ({**OWN, "runtime": "tensorrt", "providers": ["x"]}, "tensorrt has none", "providers"),
+        ({**OWN, "runtime_version": 10.3}, "'runtime_version' is 10.3", '"10.3"'),
+        ({**OWN, "runtime_version": "ten"}, "'runtime_version' is 'ten'", '"10.3"'),
+        ({**OWN, "jetpack": [6, "7"]}, "'jetpack.1' is '7'", "JetPack"),
+        ({**OWN, "jetpack": [0]}, "'jetpack.0' is 0", "JetPack"),
         ({**OWN, "precisions": ["int8", "int3"]}, "'precisions.1' is 'int3'", "Precisions"),
-        ({**OWN, "providers": []}, "'providers' is", "providers"),
+        ({**OWN, "providers": []}, "'providers' is []: onnxruntime needs at least one", "providers"),
         ({**OWN, "compute_capability": 8.7}, "'compute_capability' is 8.7", '"8.7"'),
         ({**OWN, "name": "../up"}, "'name' is '../up'", "Short name"),
         ({"description": "no name"}, "'name' is missing", "Short name"),
@@ -107,6 +206,12 @@ def test_every_key_is_described_in_the_documentation() -> None:
     for name, field in TargetProfile.model_fields.items():
         assert f"| `{name}` |" in text
         assert field.description
+
+
+def test_every_shipped_profile_has_a_row_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "targets.md").read_text(encoding="utf-8")
+    for profile in list_targets():
+        assert f"| `{profile.name}` |" in text
 
 
 def test_importing_the_room_stays_light() -> None:
