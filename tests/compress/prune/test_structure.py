@@ -188,7 +188,10 @@ def test_global_spends_no_more_than_uniform_and_protects() -> None:
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [(PruneConfig(heads=5), "heads is 5, but no layer has more than 4"), (PruneConfig(ffn=65), "more than 64")],
+    [
+        (PruneConfig(heads=5), "heads is 5, but no layer has more than 4"),
+        (PruneConfig(ffn=65), "more than 64"),
+    ],
 )
 def test_more_than_there_is_cannot_be_kept(config: PruneConfig, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
