@@ -19,7 +19,8 @@ from pocketformer.runtime.errors import DeviceError, InputError, PocketformerErr
 _LOST = 255  # ssh's own exit code; everything else is the remote command's
 _TAIL = 8192  # bytes kept of what was said on stderr
 _LONGEST_LINE = 1 << 26
-_HOMES = re.compile(r"(/home/[^/\s:'\"]+|/root|/Users/[^/\s:'\"]+)(?=[/\s:'\"]|$)")
+_NAME_ENDS = r"(?=[/\s:'\"]|$)"
+_HOMES = re.compile(r"(/home/[^/\s:'\"]+|/root|/Users/[^/\s:'\"]+)" + _NAME_ENDS)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _HOST = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*|[0-9A-Fa-f:.]+(%[A-Za-z0-9._-]+)?)\Z")
 
@@ -257,7 +258,7 @@ def scrub(text: str) -> str:
     """Text from elsewhere without control characters, which a terminal would obey, and without home directories."""
     home = str(Path.home())
     if len(home) > 1:
-        text = text.replace(home, "~")
+        text = re.sub(re.escape(home) + _NAME_ENDS, "~", text)
     text = _HOMES.sub("~", text)
     return "".join(letter if letter.isprintable() else " " for letter in text)[:2000].strip()
 
