@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import json_option, verbose_option
+from pocketformer.cli.options import PATH, json_option, verbose_option
 
 
 @click.group("targets")
@@ -47,13 +49,47 @@ def show_command(target: str, as_json: bool) -> None:
 
 
 @command.command("probe")
+@click.argument("address", required=False, metavar="[ssh://user@host[:port]]")
+@click.option("--python", metavar="PATH", help="Python on the device.  [default: python3]")
+@click.option("--identity", type=PATH, help="Private key; passwords are never used.")
+@click.option("--known-hosts", type=PATH, help="File with the device's host key.")
+@click.option("--folder", help="Where to work on the device. Default: its TMPDIR or /tmp.")
 @json_option
 @verbose_option
-def probe_command(as_json: bool) -> None:
-    """What this machine has."""
-    from pocketformer.targets.probe import probe_cpu
+def probe_command(
+    address: Optional[str],
+    python: Optional[str],
+    identity: Optional[Path],
+    known_hosts: Optional[Path],
+    folder: Optional[str],
+    as_json: bool,
+) -> None:
+    """What this machine has, or a device reached over SSH."""
+    if address is None:
+        if any(value is not None for value in (python, identity, known_hosts, folder)):
+            raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
+        from pocketformer.targets.probe import probe_cpu
 
-    _print(probe_cpu(), as_json)
+        _print(probe_cpu(), as_json)
+        return
+    from pocketformer.targets.remote import RemoteDevice
+    from pocketformer.targets.ssh import SshOptions
+
+    device = RemoteDevice(
+        address,
+        python=python or "python3",
+        folder=folder,
+        options=SshOptions(identity=identity, known_hosts=known_hosts),
+        on_event=_warn,
+    )
+    with device:
+        facts = device.probe()
+    _print(facts, as_json)
+
+
+def _warn(event: Mapping[str, Any]) -> None:
+    if event["event"] == "warning":
+        click.echo(f"Warning: {event.get('message')}", err=True)
 
 
 def _print(values: dict[str, Any], as_json: bool) -> None:

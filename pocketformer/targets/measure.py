@@ -15,7 +15,7 @@ Input = TypeVar("Input")
 _WARMUP = 4
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class WorkloadTiming:
     """One candidate on one workload: every timed call in seconds, in order, and their percentiles."""
 

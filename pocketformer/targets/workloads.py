@@ -16,7 +16,7 @@ from pocketformer.runtime.errors import InputError
 Feeds = dict[str, npt.NDArray[np.int64]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Workload:
     """``batch`` rows of ``sequence`` tokens a call; ``sequence`` None: real inputs, each as long as it is."""
 

@@ -1,0 +1,157 @@
+"""The agent's command line: it parses, calls, and turns every failure into one ``error`` event and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
+from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
+from pocketformer.targets.agent import device, work
+from pocketformer.targets.agent.events import PROTOCOL, Events, UnfitDeviceError
+from pocketformer.targets.agent.leash import hold
+from pocketformer.targets.agent.receive import receive
+
+_REPORT = "This is a defect of Pocketformer: report it with this message."
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises ``InputError`` where argparse would write to stderr and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, hint="Ask with --help what the agent takes.")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run as a program; returns the exit code.
+
+    Events keep standard output to themselves: whatever a library prints goes to stderr.
+    """
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii", newline="\n")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return main(arguments, Events(stream))
+
+
+def main(arguments: Sequence[str], events: Events) -> int:
+    """One command: ``hello`` first, ``done`` last when all went well, else ``error``; returns the exit code."""
+    try:
+        options = _parser().parse_args(arguments)
+        greeting = {
+            "protocol": PROTOCOL,
+            "command": options.command,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+            "clock_utc_s": time.time(),
+        }
+        events.send("hello", greeting)
+        if options.leash is not None:
+            hold(options.leash, until_input_ends=options.command != "receive")
+        if options.host_time is not None:
+            skew = device.clock_skew(options.host_time, time.time())
+            if skew is not None:
+                events.warning("clock-skew", skew)
+        _run(options, events)
+    except PocketformerError as error:
+        return _tell(events, _kind(error), error.message, error.hint, error.exit_code)
+    except MemoryError:
+        hint = "Stop other programs on the device, or choose a smaller model."
+        return _tell(events, "low-memory", "the memory there is used up", hint, UnfitDeviceError.exit_code)
+    except ImportError as error:  # found, and broken: built for another Python or another libc
+        hint = "Install it anew on the device, or name another Python with --python."
+        message = f"{error.name or 'a package'} cannot be imported there: {error}"
+        return _tell(events, "missing-package", message, hint, UnfitDeviceError.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Free some space on the device, or name a roomier place with --folder."
+            return _tell(events, "no-space", "the disk there is full", hint, UnfitDeviceError.exit_code)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        return _tell(events, "bad-input", what, "Check the path and its rights.", InputError.exit_code)
+    except Exception as error:  # noqa: BLE001 - the one place where a defect becomes an event
+        return _tell(events, "internal", f"{type(error).__name__}: {error}", _REPORT, 1)
+    events.send("done")
+    return 0
+
+
+def _run(options: argparse.Namespace, events: Events) -> None:
+    if options.command == "probe":
+        facts = device.describe(options.root, options.folder)
+        missing = [name for name, version in facts["packages"].items() if version is None]
+        if missing:
+            events.warning("missing-package", f"{', '.join(missing)} not installed for this Python")
+        for sign in facts["throttling"]:
+            events.warning("throttling", sign)
+        events.send("result", facts)
+        return
+    if options.command == "receive":
+        events.send("result", receive(sys.stdin.buffer, options.folder))
+        return
+    device.require_packages()
+    device.require_memory(options.root, work.graph_bytes(options.bundle))
+    if options.command == "verify":
+        work.verify_bundle(options.bundle, events)
+    elif options.command == "predict":
+        work.predict(
+            options.bundle,
+            work.read_texts(options.inputs),
+            events,
+            logits=options.output == "logits",
+            batch_size=options.batch_size,
+        )
+    else:
+        work.measure_bundle(
+            options.bundle,
+            work.read_texts(options.inputs),
+            events,
+            root=options.root,
+            rounds=options.rounds,
+            time_limit_s=options.time_limit,
+            threads=options.threads,
+        )
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="agent", description="Probe this device, and run a bundle on it.", allow_abbrev=False
+    )
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where /proc and /sys are looked for")
+    parser.add_argument("--host-time", type=float, help="the host's clock, seconds since 1970 in UTC")
+    parser.add_argument("--leash", type=Path, help="end when standard input closes or this folder is gone")
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    command = commands.add_parser("probe", help="what this device is")
+    command.add_argument("--folder", type=Path, default=Path(), help="where free space is looked at")
+    command = commands.add_parser("receive", help="files from standard input")
+    command.add_argument("folder", type=Path)
+    command = commands.add_parser("verify", help="hashes, and the golden samples replayed")
+    command.add_argument("bundle", type=Path)
+    command = commands.add_parser("predict", help="an answer for each text")
+    command.add_argument("bundle", type=Path)
+    command.add_argument("inputs", type=Path, help="JSON lines with a text each")
+    command.add_argument("--output", choices=("labels", "logits"), default="logits")
+    command.add_argument("--batch-size", type=int, default=32)
+    command = commands.add_parser("measure", help="latency")
+    command.add_argument("bundle", type=Path)
+    command.add_argument("inputs", type=Path, help="JSON lines with a text each")
+    command.add_argument("--rounds", type=int, default=50)
+    command.add_argument("--time-limit", type=float, default=60.0, help="seconds for each workload")
+    command.add_argument("--threads", type=int, help="default: what the bundle says")
+    return parser
+
+
+def _kind(error: PocketformerError) -> str:
+    if isinstance(error, UnfitDeviceError):
+        return error.kind
+    if isinstance(error, VerificationError):
+        return "corrupt-bundle"
+    return "bad-input" if isinstance(error, InputError) else "failed"
+
+
+def _tell(events: Events, kind: str, message: str, hint: Optional[str], exit_code: int) -> int:
+    values: dict[str, Any] = {"kind": kind, "message": message, "hint": hint, "exit_code": exit_code}
+    events.send("error", values)
+    return exit_code

@@ -1,0 +1,397 @@
+"""A device at the other end of SSH: the agent is sent there, runs there, and leaves nothing behind.
+
+One connection keeps a folder of its own on the device for as long as it stands; when it ends, for whatever
+reason, the shell over there removes the folder. Every command is a connection beside it, and the agent ends by
+itself when its own is gone::
+
+    with RemoteDevice("ssh://user@board") as device:
+        facts = device.probe()
+        device.push(Path("out/bundles/cpu"))
+        device.verify()
+        timing = device.measure(texts)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shlex
+import shutil
+import signal
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pocketformer.runtime.errors import (
+    DeviceError,
+    InputError,
+    MissingDependencyError,
+    PocketformerError,
+    VerificationError,
+)
+from pocketformer.runtime.manifest import sha256_file
+from pocketformer.targets.agent.build import build_agent
+from pocketformer.targets.ssh import (
+    Address,
+    SshCall,
+    SshOptions,
+    check_options,
+    explain_failure,
+    lost,
+    scrub,
+    ssh_arguments,
+)
+
+log = logging.getLogger("pocketformer")
+
+Event = Mapping[str, Any]
+_NO_SPACE, _NO_FOLDER, _DAMAGED = 28, 73, 75  # how the scripts below end
+_READY, _GONE = "pocketformer-folder ", "pocketformer-gone"
+_ROOMIER = "Free some space on the device, or name a roomier place with --folder."
+# Holds the folder while its input is open. The second rm is for a file written during the first.
+_KEEP = """umask 077
+d=$(mktemp -d {parent}/pocketformer-XXXXXXXX) && d=$(cd "$d" && pwd) || exit 73
+trap 'rm -rf "$d"' EXIT
+trap 'exit 0' HUP INT TERM
+echo "pocketformer-folder $d"
+cat >/dev/null
+rm -rf "$d" || {{ sleep 1; rm -rf "$d"; }}
+echo pocketformer-gone"""
+# Any Python can run it: which one is there is told by the agent itself.
+_INSTALL = """import hashlib, sys
+data = getattr(sys.stdin, 'buffer', sys.stdin).read()
+if hashlib.sha256(data).hexdigest() != sys.argv[2]: sys.exit(75)
+try:
+    with open(sys.argv[1], 'wb') as file: file.write(data)
+except (IOError, OSError) as error:
+    sys.exit(28 if error.errno in (28, 122) else str(error))"""
+
+
+class RemoteDevice:
+    """A device reached by SSH, connected from entering to leaving a ``with`` block.
+
+    ``python`` is the interpreter over there (its PATH is not that of a login), ``folder`` where a folder for
+    this session is made (None: its TMPDIR or /tmp). ``on_event`` hears every event of the agent.
+    Failures of the link or the device are ``DeviceError``, of a bundle ``VerificationError``.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        python: str = "python3",
+        folder: str | None = None,
+        options: SshOptions | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        self.address = Address.parse(address)
+        self.python = python
+        self.options = SshOptions() if options is None else options
+        self._parent = '"${TMPDIR:-/tmp}"' if folder is None else _remote_word(folder)
+        self._on_event = on_event
+        self._keeper: SshCall | None = None
+        self._folder = ""
+        self._inputs = 0
+
+    def __enter__(self) -> RemoteDevice:
+        try:
+            self.connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def folder(self) -> str:
+        """This session's folder on the device; ``DeviceError`` without a connection."""
+        if self._keeper is None:
+            raise DeviceError(f"{self.address} is not connected", hint="Use it in a with block.")
+        return self._folder
+
+    def connect(self) -> None:
+        """Make the folder and send the agent."""
+        if shutil.which(self.options.program) is None:
+            raise MissingDependencyError(
+                f"OpenSSH's client {self.options.program!r} is not installed", hint="Install openssh-client."
+            )
+        check_options(self.options)
+        keeper = self._call(_KEEP.format(parent=self._parent))
+        self._keeper = keeper
+        for line in keeper.lines():
+            if line.startswith(_READY + "/"):
+                self._folder = line[len(_READY) :]
+                break
+        else:
+            self._keeper = None
+            raise self._no_folder(keeper)
+        self._install()
+
+    def close(self) -> None:
+        """Remove the folder over there, over a new connection if the first is lost."""
+        keeper, folder = self._keeper, self._folder
+        self._keeper, self._folder = None, ""
+        if keeper is None:
+            return
+        keeper.close_input()
+        gone = keeper.wait(10.0) is not None and _GONE in list(keeper.lines())
+        keeper.stop()
+        if folder and not gone and not self._remove(folder):
+            message = f"whether {scrub(folder)} on {self.address} was removed is not known"
+            log.warning("%s", message)
+            if self._on_event is not None:
+                self._on_event({"event": "warning", "kind": "folder-left", "message": message})
+
+    def probe(self) -> dict[str, Any]:
+        """What the device is: see ``describe`` of the agent."""
+        return self._single(self.run("probe", "--folder", self.folder))
+
+    def push(self, source: Path, name: str = "bundle") -> None:
+        """Send a directory with all files in it, or one file; every hash is checked over there."""
+        if source.is_dir():
+            files = {
+                path.relative_to(source).as_posix(): path for path in source.rglob("*") if path.is_file()
+            }
+        elif source.is_file():
+            files = {source.name: source}
+        else:
+            raise InputError(f"there is nothing at {source}", hint="Give a bundle's directory or a file.")
+        self._send(dict(sorted(files.items())), name)
+
+    def verify(self, name: str = "bundle") -> dict[str, Any]:
+        """Hashes and golden samples of a bundle that was pushed; ``VerificationError`` unless all hold."""
+        return self._single(self.run("verify", f"{self.folder}/{name}"))
+
+    def predict(
+        self, texts: Sequence[str], name: str = "bundle", *, logits: bool = True, batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """For each text its ``label`` and, unless ``logits`` is False, its ``logits`` in the order of the labels."""
+        output = "logits" if logits else "labels"
+        options = ("--output", output, "--batch-size", str(batch_size))
+        results = self.run("predict", f"{self.folder}/{name}", self._push_texts(texts), *options)
+        rows = [row for result in results for row in result["rows"]]
+        if len(rows) != len(texts):
+            raise DeviceError(f"{self.address} answered {len(rows)} of {len(texts)} texts", hint="Run again.")
+        return rows
+
+    def measure(
+        self,
+        texts: Sequence[str],
+        name: str = "bundle",
+        *,
+        rounds: int = 50,
+        time_limit_s: float = 60.0,
+        threads: int | None = None,
+    ) -> dict[str, Any]:
+        """Latency over there, with all samples: see ``measure_bundle`` of the agent."""
+        options = ["--rounds", str(rounds), "--time-limit", str(time_limit_s)]
+        if threads is not None:
+            options += ["--threads", str(threads)]
+        return self._single(self.run("measure", f"{self.folder}/{name}", self._push_texts(texts), *options))
+
+    def run(
+        self,
+        command: str,
+        *arguments: str,
+        feed: Callable[[SshCall], None] | None = None,
+        timeout_s: float = 3600.0,
+    ) -> list[dict[str, Any]]:
+        """Run a command of the agent; its results in order. ``feed`` writes its standard input."""
+        words = [f"{self.folder}/agent.pyz", "--leash", self.folder, "--host-time", f"{time.time():.3f}"]
+        line = " ".join([_remote_word(self.python), *map(shlex.quote, (*words, command, *arguments))])
+        results: list[dict[str, Any]] = []
+        refusal: Event | None = None
+        finished = False
+        call = self._call(f"{line}; exit $?")  # a shell in between, which tells of a signal
+        late = threading.Timer(timeout_s, call.process.kill)
+        late.start()
+        try:
+            if feed is not None:
+                feed(call)
+                call.close_input()
+            for event in _events(call.lines()):
+                if event["event"] == "result":
+                    results.append({key: value for key, value in event.items() if key != "event"})
+                refusal = event if event["event"] == "error" else refusal
+                finished = finished or event["event"] == "done"
+                if self._on_event is not None:
+                    self._on_event(event)
+            code = call.wait(30.0)
+        finally:
+            timed_out = late.finished.is_set()
+            late.cancel()
+            call.stop()
+        if refusal is not None:
+            raise _refused(refusal)
+        if finished and code == 0:
+            return results
+        if timed_out:
+            raise DeviceError(
+                f"{command} on {self.address} did not end within {timeout_s:g} s",
+                hint="Ask for less, or wait longer.",
+            )
+        raise self._failure(call)
+
+    def _call(self, script: str) -> SshCall:
+        # Whatever the login shell over there is, the script is one for sh.
+        return SshCall(ssh_arguments(self.address, self.options, f"exec sh -c {shlex.quote(script)}"))
+
+    def _single(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        if len(results) != 1:
+            raise DeviceError(f"{self.address} gave {len(results)} results instead of one", hint="Run again.")
+        return results[0]
+
+    def _install(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="pocketformer-agent-") as folder:
+            data = build_agent(Path(folder) / "agent.pyz").read_bytes()
+        words = ("-c", _INSTALL, f"{self.folder}/agent.pyz", hashlib.sha256(data).hexdigest())
+        call = self._call(f"{_remote_word(self.python)} {shlex.join(words)}; exit $?")
+        try:
+            call.write(data)
+            call.close_input()
+            code = call.wait(60.0)
+        finally:
+            call.stop()
+        if code == _NO_SPACE:
+            raise DeviceError(f"the disk of {self.address} is full", hint=_ROOMIER)
+        if code == _DAMAGED:
+            raise VerificationError("the agent was damaged on its way", hint="Run again.")
+        if code != 0:
+            raise self._failure(call)
+
+    def _push_texts(self, texts: Sequence[str]) -> str:
+        if not texts:
+            raise InputError("there are no texts to send", hint="Give at least one.")
+        self._inputs += 1
+        name = f"inputs-{self._inputs}"
+        content = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+        self._send({"inputs.jsonl": content.encode("ascii")}, name)
+        return f"{self.folder}/{name}/inputs.jsonl"
+
+    def _send(self, files: Mapping[str, Path | bytes], name: str) -> None:
+        sizes, announced = {}, {}
+        for path, content in files.items():
+            if isinstance(content, bytes):
+                sizes[path], digest = len(content), hashlib.sha256(content).hexdigest()
+            else:
+                sizes[path], digest = content.stat().st_size, sha256_file(content)
+            announced[path] = {"bytes": sizes[path], "sha256": digest}
+
+        def feed(call: SshCall) -> None:
+            if call.write(json.dumps({"files": announced}).encode("ascii") + b"\n"):
+                _write_tar(call, files, sizes)
+
+        self.run("receive", f"{self.folder}/{name}", feed=feed)
+
+    def _remove(self, folder: str) -> bool:
+        quoted = shlex.quote(folder)
+        call = self._call(f"rm -rf {quoted} || {{ sleep 1; rm -rf {quoted}; }}")
+        try:
+            return call.wait(30.0) == 0
+        finally:
+            call.stop()
+
+    def _no_folder(self, keeper: SshCall) -> PocketformerError:
+        code = keeper.stop()
+        said = keeper.stderr()
+        if code == _NO_FOLDER and "no space" in said.lower():
+            return DeviceError(f"the disk of {self.address} is full", hint=_ROOMIER)
+        if code == _NO_FOLDER:
+            return DeviceError(
+                f"no folder can be made on {self.address}: {_last_line(said)}",
+                hint="Name a folder with --folder that exists there and can be written to.",
+            )
+        return explain_failure(self.address, code, said) or DeviceError(
+            f"{self.address} does not run commands: {_last_line(said)}", hint="Log in there and look."
+        )
+
+    def _failure(self, call: SshCall) -> PocketformerError:
+        """Why a command over there ended without saying so itself."""
+        code, said = call.process.returncode, call.stderr()
+        explained = explain_failure(self.address, code, said)
+        if explained is not None:
+            return explained
+        if code in (126, 127):
+            return DeviceError(
+                f"{scrub(self.python)!r} cannot be run on {self.address}",
+                hint="Install Python there, or give its path with --python; PATH is not that of a login.",
+            )
+        if self._keeper is None or self._keeper.wait(1.0) is not None:
+            return lost(self.address)  # the folder has gone with the first connection
+        if code > 128:
+            number = code - 128
+            name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+            return DeviceError(
+                f"the agent on {self.address} was killed ({name})",
+                hint="Often the system had no memory left: stop other programs there, or choose a smaller model.",
+            )
+        return DeviceError(
+            f"the agent on {self.address} ended with exit code {code}: {_last_line(said)}",
+            hint="Check the Python there, or name another one with --python.",
+        )
+
+
+class _TarTarget:
+    """What tarfile writes to: standard input of a call, until the other side reads no more."""
+
+    def __init__(self, call: SshCall) -> None:
+        self._call = call
+
+    def write(self, data: bytes) -> int:
+        if not self._call.write(data):
+            raise BrokenPipeError
+        return len(data)
+
+
+def _write_tar(call: SshCall, files: Mapping[str, Path | bytes], sizes: Mapping[str, int]) -> None:
+    try:
+        with tarfile.open(fileobj=_TarTarget(call), mode="w|") as archive:  # type: ignore[call-overload]
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size = sizes[name]
+                with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
+                    archive.addfile(entry, stream)
+    except BrokenPipeError:
+        return  # its error event says why
+
+
+def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """The events among the lines; what a shell prints before them is passed over."""
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and isinstance(event.get("event"), str):
+            yield event
+
+
+def _refused(event: Event) -> PocketformerError:
+    """The error that the agent told of."""
+    message = scrub(str(event.get("message") or "no reason given"))
+    hint = scrub(str(event["hint"])) if event.get("hint") else None
+    kinds: dict[Any, type[PocketformerError]] = {2: InputError, 4: DeviceError, 5: VerificationError}
+    return kinds.get(event.get("exit_code"), PocketformerError)(f"on the device: {message}", hint=hint)
+
+
+def _remote_word(text: str) -> str:
+    """One word for the shell over there; a ~ in front stands for the home directory there."""
+    if text == "~" or text.startswith("~/"):
+        return '"$HOME"' + shlex.quote(text[1:] or "/")
+    return shlex.quote(text)
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return scrub(lines[-1]) if lines else "it said nothing"
