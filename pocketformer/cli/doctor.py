@@ -24,8 +24,9 @@ def command(as_json: bool) -> None:
         state = finding.version or "missing"
         click.echo(f"{finding.package:<22} {state:<12} {finding.purpose}")
     missing = [finding for finding in findings if finding.version is None]
-    if missing:
-        extras = sorted({finding.extra for finding in missing})
+    # What no extra brings (the base install, NVIDIA's own index) is shown above and needs no command here.
+    extras = sorted({finding.extra for finding in missing if finding.extra})
+    if extras:
         click.echo(
             f"\nTo add what is missing: pip install {' '.join(repr(f'pocketformer[{e}]') for e in extras)}"
         )

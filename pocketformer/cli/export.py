@@ -1,4 +1,4 @@
-"""``pocketformer export``: write the model as ONNX and check it against torch."""
+"""``pocketformer export``: write the model as ONNX and check it against torch, or build a TensorRT engine of it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,49 @@ from pocketformer.cli.options import PATH, data_options, data_section, run_optio
 @click.argument("model", type=PATH)
 @data_options(required=False)
 @click.option(
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "tensorrt"]),
+    default="onnx",
+    show_default=True,
+    help="tensorrt also builds an engine of it, which nothing here runs.",
+)
+@click.option(
     "--exporter", type=click.Choice(["optimum", "dynamo"]), help="Default: optimum where it is installed."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "int8-fp16"]),
+    help="Of a TensorRT engine; int8 is calibrated on --train. Default: fp16.",
+)
+@click.option(
+    "--compute-capability",
+    "compute_capabilities",
+    multiple=True,
+    help="Of a GPU that shall run the engine, such as 8.9; may be repeated. Default: 8.0, 8.6, 8.9 and 12.0.",
 )
 @run_options
 def command(
-    model: Path, exporter: Optional[str], output: Path, force: bool, as_json: bool, **values: Any
+    model: Path,
+    form: str,
+    exporter: Optional[str],
+    precision: Optional[str],
+    compute_capabilities: tuple[str, ...],
+    output: Path,
+    force: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
-    """Write MODEL (a directory or a run) as fp32 ONNX with dynamic batch and sequence."""
+    """Write MODEL (a directory or a run) as fp32 ONNX with dynamic batch and sequence, or as a TensorRT engine."""
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    step: Any = {"export": {"exporter": exporter}} if exporter else "export"
-    return run_and_render(step_recipe(model, [step], values, data), output, force=force, as_json=as_json)
+    steps: list[Any] = [{"export": {"exporter": exporter}} if exporter else "export"]
+    if form == "tensorrt":
+        settings: dict[str, Any] = {"precision": precision} if precision else {}
+        if compute_capabilities:
+            settings["compute_capabilities"] = list(compute_capabilities)
+        steps.append({"tensorrt": settings})
+    elif precision or compute_capabilities:
+        raise click.UsageError("--precision and --compute-capability need --format tensorrt.")
+    return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -17,7 +17,8 @@ class Artefacts:
     """Paths of the newest artefact of each kind.
 
     ``teacher`` and ``model`` are Hugging Face directories; ``graph`` is the fp32 ONNX file of ``model``;
-    ``quantized`` the ONNX file that ships; ``bundle`` a bundle directory; ``measurements`` the JSON of a bench.
+    ``quantized`` the ONNX file that ships; ``bundle`` a bundle directory; ``measurements`` the JSON of a bench;
+    ``engine`` a TensorRT engine of ``graph``.
     """
 
     teacher: Path | None = None
@@ -26,6 +27,7 @@ class Artefacts:
     quantized: Path | None = None
     bundle: Path | None = None
     measurements: Path | None = None
+    engine: Path | None = None
 
     def with_made(self, made: dict[str, str], folder: Path) -> Artefacts:
         """These artefacts with those a stage made (names relative to its folder) put over them."""
@@ -33,6 +35,8 @@ class Artefacts:
         first = min((_DERIVED.index(kind) for kind in made if kind in _DERIVED), default=len(_DERIVED))
         # What was derived from an older model or graph is stale.
         stale = {kind: None for kind in _DERIVED[first:] if kind not in made}
+        if "engine" not in made and {"model", "graph"} & set(made):
+            stale["engine"] = None
         return replace(updated, **stale)
 
     def need(self, kind: str, *, verb: str) -> Path:
@@ -46,6 +50,7 @@ class Artefacts:
                 "quantized": "quantize",
                 "bundle": "bundle",
                 "measurements": "bench",
+                "engine": "export --format tensorrt",
             }[kind]
             raise InputError(
                 f"{verb} needs a {kind}, and there is none yet", hint=f"Run `pocketformer {maker}` first."

@@ -331,6 +331,22 @@ def padded_feeds(rows: Sequence[Sequence[int]], pad_id: int) -> Feeds:
     return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
+def feeds_of_rows(
+    rows: Sequence[Sequence[int]], pad_id: int, names: Sequence[str], *, batch_size: int = 8
+) -> list[Feeds]:
+    """All rows as padded batches of rows of like length, with the inputs ``names`` alone."""
+    from pocketformer.compress.encoding import bucketed_batches
+
+    return [
+        {
+            name: values
+            for name, values in padded_feeds([rows[i] for i in batch], pad_id).items()
+            if name in names
+        }
+        for batch in bucketed_batches([len(row) for row in rows], batch_size)
+    ]
+
+
 def _interval(metric: str, labels: Any, predictions: Any, classes: int) -> list[float]:
     if metric == "accuracy":
         return list(wilson_interval(int((labels == predictions).sum()), len(labels)))

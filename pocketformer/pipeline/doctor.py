@@ -44,6 +44,8 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("mlcommons-loadgen", "compress", "bench (LoadGen scenarios)"),
     ("psutil", "compress", "bench (memory)"),
     ("jinja2", "compress", "report.html"),
+    ("tensorrt-rtx-cu12", "tensorrt-rtx", "export --format tensorrt, without a GPU"),
+    ("tensorrt", "", "export --format tensorrt, in place of the above where it is installed"),
     ("matplotlib", "compress", "pictures of a report as PNG"),
 )
 

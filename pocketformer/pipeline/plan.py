@@ -27,6 +27,7 @@ _FIXED_SECONDS = {
     "vocabulary": 8.0,
     "export": 20.0,
     "quantize": 90.0,
+    "tensorrt": 30.0,
     "bundle": 3.0,
     "bench": 75.0,
 }
@@ -139,6 +140,7 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         "vocabulary": "remove vocabulary that the data does not use",
         "export": "write fp32 ONNX, check it against torch",
         "quantize": "make candidates, measure each, take the best",
+        "tensorrt": "write the precision into the graph, build an engine, run nothing",
         "bundle": "pack what an app embeds",
         "bench": "score on the test split, time teacher and result interleaved",
         "report": "write report.html, report.md, report.json and the model card",

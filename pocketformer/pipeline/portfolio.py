@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pocketformer.compress.encoding import TextEncoding, bucketed_batches, predict_logits
+from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.pipeline.bench import run_in_batches
 from pocketformer.pipeline.choice import Choice, Tried
 from pocketformer.runtime.engine import OnnxRuntimeEngine
@@ -176,16 +176,9 @@ class Portfolio:
 
     @cached_property
     def _calibration(self) -> list[dict[str, Any]]:
-        from pocketformer.pipeline.bench import padded_feeds
+        from pocketformer.pipeline.bench import feeds_of_rows
 
         train = self._context.need_splits("quantize").train
         rows = self._encoding.encode(train.texts[: self._config.calibration])
-        names = set(self._engine(self._graphs["plain"]).input_names)
-        return [
-            {
-                name: values
-                for name, values in padded_feeds([rows[i] for i in batch], self._encoding.pad_id).items()
-                if name in names
-            }
-            for batch in bucketed_batches([len(row) for row in rows], 8)
-        ]
+        names = self._engine(self._graphs["plain"]).input_names
+        return feeds_of_rows(rows, self._encoding.pad_id, names)

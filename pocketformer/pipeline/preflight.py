@@ -13,7 +13,7 @@ from pocketformer.runtime.errors import ModelError, RecipeError
 if TYPE_CHECKING:
     from pocketformer.compress.data import Splits
 
-# What each step starts from and leaves; all but export and report also need the data.
+# What each step starts from and leaves; all but export, an unquantized engine and report also need the data.
 _NEEDS: dict[str, tuple[str, ...]] = {
     "finetune": ("model",),
     "distill": ("model", "teacher"),
@@ -21,6 +21,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "vocabulary": ("model",),
     "export": ("model",),
     "quantize": ("model", "graph"),
+    "tensorrt": ("model", "graph"),
     "bundle": ("model", "graph"),
     "bench": ("bundle", "teacher"),
     "report": ("measurements",),
@@ -32,6 +33,7 @@ _MAKES = {
     "vocabulary": "model",
     "export": "graph",
     "quantize": "quantized",
+    "tensorrt": "engine",
     "bundle": "bundle",
     "bench": "measurements",
 }
@@ -61,18 +63,21 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
 
 def _check_steps(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> None:
     from pocketformer.compress.quantize.portfolio import candidate_by_name
+    from pocketformer.pipeline.engine_stages import check_tensorrt
 
     for step in recipe.steps:
         for kind in _NEEDS[step.name]:
-            if kind != "graph" or artefacts.quantized is None or step.name == "quantize":
+            if kind != "graph" or artefacts.quantized is None or step.name in ("quantize", "tensorrt"):
                 artefacts.need(kind, verb=step.name)
-        if splits is None and step.name != "export":
+        if splits is None and _needs_data(step.name, step.config):
             raise RecipeError(f"{step.name} needs data, and none is given", hint="Name a file with --train.")
         unlabelled = splits is not None and splits.train.labels is None and artefacts.teacher is None
         if step.name == "finetune" and unlabelled:
             raise RecipeError(
                 "finetune needs labels, and the data has none", hint="Name the column with --label-column."
             )
+        if step.name == "tensorrt":
+            check_tensorrt(step.config)
         if step.name == "quantize":
             for name in step.config.candidates:
                 candidate_by_name(name)
@@ -80,6 +85,11 @@ def _check_steps(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) ->
             artefacts = artefacts.with_made({_MAKES[step.name]: ""}, Path(step.name))
             if step.name == "finetune":
                 artefacts = artefacts.with_made({"teacher": ""}, Path(step.name))
+
+
+def _needs_data(name: str, config: Any) -> bool:
+    """Whether the step works on texts; an engine is built without any unless it is quantized."""
+    return bool(config.quantized) if name == "tensorrt" else name != "export"
 
 
 def _check_model(directory: Path, recipe: Recipe, splits: Splits | None) -> int:

@@ -121,10 +121,10 @@ def recipe_id(recipe: Recipe, data_id: str) -> str:
     return _digest(values)
 
 
-def versions() -> dict[str, str]:
+def versions(names: tuple[str, ...] = _VERSIONED) -> dict[str, str]:
     """Installed versions of what decides a result."""
     found: dict[str, str] = {}
-    for name in _VERSIONED:
+    for name in names:
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -178,7 +178,7 @@ def _make_stage(step: Step, section: StepSection, key: str, context: RunContext)
             "choices": dict(made.choices),
             "details": dict(made.details),
             "seconds": round(time.perf_counter() - started, 2),
-            "versions": versions(),
+            "versions": versions((*_VERSIONED, *step.packages)),
             "seed": context.recipe.seed,
             "outputs": _hash_outputs(temporary, made),
         }
@@ -205,6 +205,7 @@ def _stage_key(step: Step, section: StepSection, previous: str, context: RunCont
             list(context.recipe.targets),
             given,
             budget,
+            *([versions(step.packages)] if step.packages else []),
         ]
     )
 

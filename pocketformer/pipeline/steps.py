@@ -19,18 +19,23 @@ from pocketformer.pipeline.deliver_stages import (
     bundle_stage,
     report_stage,
 )
+from pocketformer.pipeline.engine_stages import TensorrtConfig, tensorrt_stage
 from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
 from pocketformer.pipeline.model_stages import distill_stage, finetune_stage, prune_stage, vocabulary_stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A step's name, the version of what it computes (part of a stage's key), settings and function."""
+    """A step's name, the version of what it computes (part of a stage's key), settings and function.
+
+    ``packages`` are those whose version decides this step's result and no other's.
+    """
 
     name: str
     version: int
     config: type[Any]
     function: Callable[[Any, RunContext, Path], Made]
+    packages: tuple[str, ...] = ()
 
 
 STEPS: tuple[Step, ...] = (
@@ -40,6 +45,13 @@ STEPS: tuple[Step, ...] = (
     Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(name="quantize", version=2, config=QuantizeConfig, function=quantize_stage),
+    Step(
+        name="tensorrt",
+        version=1,
+        config=TensorrtConfig,
+        function=tensorrt_stage,
+        packages=("tensorrt", "tensorrt-rtx-cu12"),
+    ),
     Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=1, config=BenchConfig, function=bench_stage),
     Step(name="report", version=1, config=ReportConfig, function=report_stage),

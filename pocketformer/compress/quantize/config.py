@@ -26,7 +26,8 @@ class StaticConfig:
 
     ``method`` is how ranges are chosen from the calibration's activations; ``percentile`` is what share
     of them the range covers for method "percentile", in percent. ``calibration_batches`` is the largest
-    number of feeds that are run.
+    number of feeds that are run. ``symmetric`` is what TensorRT takes: activations have the zero point 0,
+    and biases, products' outputs and products between activations stay in float32.
     """
 
     per_channel: bool = True
@@ -36,6 +37,7 @@ class StaticConfig:
     method: Literal["minmax", "entropy", "percentile"] = "minmax"
     percentile: float = 99.99
     calibration_batches: int = 32
+    symmetric: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,11 @@ def quantize_static(
     if config.method == "percentile":
         extra["CalibPercentile"] = config.percentile
     model = load_unquantized(graph)
+    excluded: list[str] = []
+    if config.symmetric:
+        extra |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+        extra["OpTypesToExcludeOutputQuantization"] = list(_OPERATORS)
+        excluded = _products_between_activations(model)
     del model.graph.value_info[:]
     output.parent.mkdir(parents=True, exist_ok=True)
     with quiet(), redirect_stdout(io.StringIO()):  # the histogram calibrators print
@@ -70,6 +75,7 @@ def quantize_static(
                 Reader(),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=list(_OPERATORS),
+                nodes_to_exclude=excluded,
                 per_channel=config.per_channel,
                 reduce_range=config.reduce_range,
                 activation_type=types[config.activation_type],
@@ -87,6 +93,17 @@ def quantize_static(
     metrics = product_metrics(quantized, output)
     metrics["calibration_batches"] = float(len(feeds))
     return StepResult(output=output, metrics=metrics)
+
+
+def _products_between_activations(model: Any) -> list[str]:
+    """Names of products whose second factor is no weight, as in attention; they get names where they have none."""
+    weights = {item.name for item in model.graph.initializer}
+    found = []
+    for number, node in enumerate(model.graph.node):
+        if node.op_type in _OPERATORS and node.input[1] not in weights:
+            node.name = node.name or f"product_{number}"
+            found.append(node.name)
+    return found
 
 
 def _of_one_shape(feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> list[Mapping[str, NDArray[np.int64]]]:

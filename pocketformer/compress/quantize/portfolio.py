@@ -65,6 +65,8 @@ _TABLES = {
     BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
     CODEBOOK: "int8-dynamic-embeddings-codebook",
 }
+# The one that TensorRT takes: signed, symmetric, zero points of zero, tables that are looked up in float.
+TENSORRT_CANDIDATE = "tensorrt-symmetric"
 
 
 def _dynamic(
@@ -135,10 +137,19 @@ CANDIDATES: tuple[Candidate, ...] = (
         precision="int8-qdq",
         slow=True,
     ),
+    # For TensorRT alone: on a CPU, onnxruntime leaves many products of signed activations in float32.
+    Candidate(
+        name=TENSORRT_CANDIDATE,
+        graph="plain",
+        config=StaticConfig(activation_type="int8", symmetric=True),
+        embeddings=None,
+        precision="int8-qdq-embeddings-fp32",
+    ),
 )
 
 # What a run measures when its recipe names none: every kind once, 7-bit weights beside 8-bit where it may matter.
-# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole.
+# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole, and
+# the one for TensorRT.
 USUAL_CANDIDATES: tuple[str, ...] = (
     "fp32-fused",
     "dynamic-fused",

@@ -1,0 +1,223 @@
+"""Before an engine is built: which nodes TensorRT's parser rejects, why, and what to change.
+
+The parser itself is asked (``supports_model_v2``), so the answer is that of the installed version. Its reasons are
+written for those who know its source; the table of rules adds what a user of this package does about them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pocketformer.export.graph_file import LARGEST_OPSET, all_nodes, load_graph
+from pocketformer.export.tensorrt.library import Library, Log, load_library
+from pocketformer.runtime.errors import ExportError
+
+_QDQ = ("QuantizeLinear", "DequantizeLinear")
+_DYNAMIC = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
+_OPERATOR_FORM = ("QLinearMatMul", "QLinearConv", "QGemm", "QLinearAdd", "QLinearMul")
+_PACKED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized")
+_SHOWN = 5
+_CANDIDATE = "tensorrt-symmetric"
+
+
+@dataclass(frozen=True)
+class RejectedNode:
+    """One node that the parser does not take.
+
+    ``node`` is its name, or its first output where it has none; ``domain`` is "ai.onnx" for standard operators;
+    ``reason`` is the parser's own, ``fix`` what to change. A graph that is rejected as a whole has an empty
+    ``node`` and ``operator``.
+    """
+
+    node: str
+    operator: str
+    domain: str
+    reason: str
+    fix: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+def check_compatibility(graph: Path, library: Library | None = None) -> tuple[RejectedNode, ...]:
+    """The nodes of the ONNX file ``graph`` that the installed TensorRT rejects; empty when it takes all.
+
+    Raises ``ModelError`` when the file is no ONNX, ``MissingDependencyError`` without TensorRT.
+    """
+    model = load_graph(graph)
+    library = library or load_library()
+    facts = _Facts(model)
+    if facts.opset > LARGEST_OPSET:
+        # The parser reads newer graphs by the rules that it knows and says nothing.
+        reason = f"opset {facts.opset} is newer than the {LARGEST_OPSET} that TensorRT 10 and 11 both read"
+        return (RejectedNode("", "", "ai.onnx", reason, _fix_of_graph(facts, reason)),)
+    complaints = _ask(model.SerializeToString(), library)
+    if complaints is None:
+        return ()
+    found: dict[str, RejectedNode] = {}
+    for index, name, operator, reason in complaints:
+        node = facts.find(index, name, operator)
+        if node is None:
+            label = name
+            rejected = RejectedNode(label, operator, "", reason, _fix_of_graph(facts, reason))
+        else:
+            label = node.name or node.output[0]
+            domain = node.domain or "ai.onnx"
+            rejected = RejectedNode(label, node.op_type, domain, reason, _fix_of(node, facts))
+        found.setdefault(label, rejected)
+    return tuple(found.values())
+
+
+def require_compatible(graph: Path, library: Library | None = None) -> None:
+    """Raise ``ExportError`` that names the first rejected nodes, with reasons and fixes, when there are any."""
+    library = library or load_library()
+    rejected = check_compatibility(graph, library)
+    if not rejected:
+        return
+    lines = [
+        f"{r.node} ({r.domain}.{r.operator}): {r.reason}" if r.node else r.reason for r in rejected[:_SHOWN]
+    ]
+    more = f"\n... and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
+    raise ExportError(
+        f"{library.name} {library.version} rejects {len(rejected)} nodes of {graph}:\n"
+        + "\n".join(lines)
+        + more,
+        hint="\n".join(dict.fromkeys(r.fix for r in rejected)),
+    )
+
+
+def _ask(data: bytes, library: Library) -> list[tuple[int, str, str, str]] | None:
+    """What the parser complains of as (node's index, name, operator, reason); None when it takes the whole graph."""
+    log = Log(library)
+    builder = library.module.Builder(log.logger)
+    network = library.network(builder)
+    parser = library.module.OnnxParser(network, log.logger)
+    if parser.supports_model_v2(data):
+        return None
+    complaints = []
+    for number in range(parser.num_errors):
+        error = parser.get_error(number)
+        reason = _reason(str(error.desc()))
+        complaints.append((int(error.node()), str(error.node_name()), str(error.node_operator()), reason))
+    return complaints or [(-1, "", "", log.last_error("the parser gives no reason"))]
+
+
+def _reason(text: str) -> str:
+    """The parser's words in one line, without what follows from there being no GPU."""
+    line = " ".join(re.split(r"\[checkMacros|Error Code 1: Cuda", text)[0].split())
+    # The failed assertion of an importer that refuses whatever it is given.
+    return "the parser takes no such operator" if line in ("false", "") else line
+
+
+class _Facts:
+    """What the rules ask of a graph."""
+
+    def __init__(self, model: Any) -> None:
+        self.nodes = list(model.graph.node)
+        self.by_name = {node.name: node for node in all_nodes(model.graph) if node.name}
+        self.initializers = {item.name: item for item in model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant":
+                values = [attribute.t for attribute in node.attribute if attribute.name == "value"]
+                self.initializers.update((node.output[0], value) for value in values)
+        self.opset = max((i.version for i in model.opset_import if i.domain in ("", "ai.onnx")), default=0)
+
+    def find(self, index: int, name: str, operator: str) -> Any | None:
+        """The node that a complaint is about; parsers count nodes and also name them."""
+        if name in self.by_name:
+            return self.by_name[name]
+        if 0 <= index < len(self.nodes) and self.nodes[index].op_type == operator:
+            return self.nodes[index]
+        return None
+
+    def zero_point(self, node: Any) -> Any | None:
+        """The constant third input of a Q/DQ node."""
+        return self.initializers.get(node.input[2]) if len(node.input) > 2 else None
+
+
+def _is_fused(node: Any, _: _Facts) -> bool:
+    return bool(node.domain == "com.microsoft")
+
+
+def _is_foreign(node: Any, _: _Facts) -> bool:
+    return node.domain not in ("", "ai.onnx")
+
+
+def _has_uint8(node: Any, facts: _Facts) -> bool:
+    from onnx import TensorProto
+
+    zero = facts.zero_point(node)
+    # Without a zero point a standard QuantizeLinear gives uint8.
+    implied = node.op_type == "QuantizeLinear" and len(node.input) < 3
+    return node.op_type in _QDQ and (implied or (zero is not None and zero.data_type == TensorProto.UINT8))
+
+
+def _has_int32(node: Any, facts: _Facts) -> bool:
+    from onnx import TensorProto
+
+    value = facts.initializers.get(node.input[0]) if node.input else None
+    return bool(
+        node.op_type == "DequantizeLinear" and value is not None and value.data_type == TensorProto.INT32
+    )
+
+
+def _is_asymmetric(node: Any, facts: _Facts) -> bool:
+    from onnx import numpy_helper
+
+    zero = facts.zero_point(node)
+    return node.op_type in _QDQ and zero is not None and bool(numpy_helper.to_array(zero).any())
+
+
+def _one_of(*operators: str) -> Callable[[Any, _Facts], bool]:
+    return lambda node, _: node.op_type in operators
+
+
+def _begins(*prefixes: str) -> Callable[[Any, _Facts], bool]:
+    return lambda node, _: node.op_type.startswith(prefixes)
+
+
+# The first rule that holds for a rejected node says what to do about it.
+_RULES: tuple[tuple[Callable[[Any, _Facts], bool], str], ...] = (
+    (_one_of(*_DYNAMIC), f"Dynamic int8 is for CPUs: quantize with the candidate {_CANDIDATE}, which is static."),
+    (
+        _one_of(*_OPERATOR_FORM),
+        f"Quantized operators are onnxruntime's form: quantize with the candidate {_CANDIDATE}, which writes Q/DQ.",
+    ),
+    (_one_of(*_PACKED), f"Packed weights are onnxruntime's form: start from fp32, or from the candidate {_CANDIDATE}."),
+    (
+        _is_fused,
+        "A fused operator of onnxruntime: build from the plain graph that `pocketformer export` writes, before fusing.",
+    ),
+    (_is_foreign, "An operator of another domain: remove it from the model, or build with a plugin of your own."),
+    (_has_uint8, f"uint8 is not taken: quantize activations to int8, as the candidate {_CANDIDATE} does."),
+    (
+        _is_asymmetric,
+        f"The zero point is not zero: quantize symmetrically, as the candidate {_CANDIDATE} does.",
+    ),
+    (_has_int32, f"A quantized bias: leave biases in float32, as the candidate {_CANDIDATE} does."),
+    (_one_of(*_QDQ), f"Scales and zero points must be constants, of int8: the candidate {_CANDIDATE} writes such."),
+    (_begins("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence"), "Sequences of tensors are not taken: "
+     "export a graph of plain tensors, for example with the dynamo exporter."),
+    (_begins("String", "Tf", "LabelEncoder", "Regex"), "Text operators are not taken: tokenize outside of the graph."),
+)  # fmt: skip
+_UNKNOWN = (
+    "No engine takes this operator: change the model's code, or try the other exporter or another opset."
+)
+
+
+def _fix_of(node: Any, facts: _Facts) -> str:
+    for applies, fix in _RULES:
+        if applies(node, facts):
+            return fix
+    return _UNKNOWN
+
+
+def _fix_of_graph(facts: _Facts, reason: str) -> str:
+    if facts.opset > LARGEST_OPSET or "opset" in reason.lower():
+        return f"The graph has opset {facts.opset}: export with one from 17 to {LARGEST_OPSET}."
+    return "Export the model again; if it stays, try the other exporter."

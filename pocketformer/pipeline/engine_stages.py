@@ -1,0 +1,151 @@
+"""The stage that builds a TensorRT engine: quantize where asked, write the precision into the graph, build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.export.tensorrt.config import (
+    DEFAULT_COMPUTE_CAPABILITIES,
+    EngineConfig,
+    Precision,
+    Profile,
+    Range,
+    profile_for_lengths,
+)
+from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from pocketformer.compress.encoding import TextEncoding
+
+# How many texts the typed graph is compared on with the fp32 graph; without data, random ids of a few shapes.
+_COMPARED = 64
+_SHAPES = ((1, 4), (2, 16), (3, 32))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorrtConfig:
+    """``compute_capabilities`` are those of the GPUs that shall run the engine, such as "8.9".
+
+    ``batch``: the smallest, usual and largest. ``calibration``: texts that int8 takes its ranges from.
+    """
+
+    precision: Precision = "fp16"
+    compute_capabilities: tuple[str, ...] = DEFAULT_COMPUTE_CAPABILITIES
+    batch: Range = (1, 1, 8)
+    calibration: int = 256
+
+    @property
+    def quantized(self) -> bool:
+        """Whether calibration texts are needed."""
+        return self.precision.startswith("int8")
+
+
+def check_tensorrt(config: TensorrtConfig) -> None:
+    """What can be known to be wrong before anything is made: no library, or one that lacks a compute capability."""
+    from pocketformer.export.tensorrt.library import load_library
+
+    library = load_library()
+    if not config.compute_capabilities:
+        raise InputError(
+            "an engine is built for at least one compute capability", hint='Name one, such as "8.9".'
+        )
+    Profile(batch=config.batch)
+    if library.builds_ahead_of_time:
+        for capability in config.compute_capabilities:
+            library.compute_capability(capability)
+
+
+def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) -> Made:
+    """Build an engine from the fp32 graph. It is built and never run: no latency and no accuracy come of it."""
+    from pocketformer.compress.context import Progress
+    from pocketformer.compress.encoding import TextEncoding
+    from pocketformer.export.tensorrt.build import build_engine
+    from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
+
+    plain = context.artefacts.need("graph", verb="tensorrt")
+    model = context.artefacts.need("model", verb="tensorrt")
+    encoding = TextEncoding(model, context.recipe.max_length)
+    source = _quantized(config, context, plain, encoding, folder / "work") if config.quantized else plain
+    typed = write_typed_graph(source, folder / "model.onnx", fp16=config.precision.endswith("fp16"))
+    near = agreement(plain, typed.output, _feeds(context, plain, encoding))
+
+    def heard(progress: Any) -> None:
+        if progress.parent is None:
+            context.listener.stage_progress(Progress(step=progress.step, total=progress.total))
+
+    settings = EngineConfig(
+        compute_capabilities=config.compute_capabilities, profile=_profile(config, context, encoding)
+    )
+    built = build_engine(typed.output, folder / "model.engine", settings, on_progress=heard)
+    return Made(
+        artefacts={"engine": "model.engine"},
+        metrics={
+            "file_mb": built.metrics["bytes"] / 1e6,
+            "max_abs_difference": near.max_abs_difference,
+            "same_label": near.same_label,
+            **{name: value for name, value in built.metrics.items() if name.startswith("layers")},
+        },
+        notes=(
+            *typed.notes,
+            f"the typed graph gives {near.same_label:.1%} of {near.rows} inputs the label of the fp32 graph, in "
+            "onnxruntime on this CPU",
+            *built.notes,
+        ),
+        details={
+            "status": "built",
+            "precision": config.precision,
+            "compute_capabilities": list(config.compute_capabilities),
+            "profile": settings.profile.to_dict(),
+        },
+    )
+
+
+def _quantized(
+    config: TensorrtConfig, context: RunContext, plain: Path, encoding: TextEncoding, work: Path
+) -> Path:
+    from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+
+    texts = context.need_splits("tensorrt").train.texts[: config.calibration]
+    return quantize_candidate(
+        TENSORRT_CANDIDATE,
+        graphs={"plain": plain},
+        output=work / "int8.onnx",
+        calibration=_text_feeds(texts, plain, encoding),
+    ).output
+
+
+def _feeds(context: RunContext, plain: Path, encoding: TextEncoding) -> Sequence[Mapping[str, Any]]:
+    """What the typed graph is compared on: texts of the validation split, else random ids."""
+    from pocketformer.export.graph_file import load_graph, random_feeds
+
+    if context.splits is not None and context.splits.validation.texts:
+        return _text_feeds(context.splits.validation.texts[:_COMPARED], plain, encoding)
+    graph = load_graph(plain)
+    longest = context.recipe.max_length
+    return [
+        random_feeds(graph, batch, min(length, longest), seed=context.recipe.seed + seed)
+        for seed, (batch, length) in enumerate(_SHAPES)
+    ]
+
+
+def _text_feeds(texts: tuple[str, ...], graph: Path, encoding: TextEncoding) -> Sequence[Mapping[str, Any]]:
+    from pocketformer.pipeline.bench import feeds_of_rows
+    from pocketformer.runtime.engine import OnnxRuntimeEngine
+
+    names = OnnxRuntimeEngine(graph).input_names
+    return feeds_of_rows(encoding.encode(texts), encoding.pad_id, names)
+
+
+def _profile(config: TensorrtConfig, context: RunContext, encoding: TextEncoding) -> Profile:
+    """Usual are texts like those of the training split; every text that the model takes fits."""
+    longest = context.recipe.max_length
+    if context.splits is None:
+        usual = max(1, longest // 2)
+    else:
+        lengths = [len(row) for row in encoding.encode(context.splits.train.texts)]
+        usual = profile_for_lengths(lengths).sequence[1]
+    return replace(Profile(batch=config.batch), sequence=(1, min(usual, longest), longest))
