@@ -165,9 +165,9 @@ def _set_timing_cache(settings: Any, path: Path | None, library: Library) -> Any
     """The cache that the build reads and fills; None without a file or in a library that has none."""
     if path is None or library.builds_ahead_of_time:
         return None  # TensorRT-RTX times nothing while it builds; its functions for a cache do nothing
-    content = path.read_bytes() if path.is_file() else b""
-    cache = settings.create_timing_cache(content) or settings.create_timing_cache(b"")
-    # A cache of another version or GPU is left unused rather than trusted.
-    if cache is None or not settings.set_timing_cache(cache, ignore_mismatch=False):
-        return None
-    return cache
+    # A cache of another version or GPU is replaced by a new one rather than trusted.
+    for content in (path.read_bytes() if path.is_file() else b"", b""):
+        cache = settings.create_timing_cache(content)
+        if cache is not None and settings.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    return None
