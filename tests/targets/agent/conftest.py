@@ -84,6 +84,8 @@ def _write_graph(path: Path, vocabulary: int) -> None:
     random = np.random.default_rng(0)
     shapes = {"words": (vocabulary, 128), "places": (64, 128), "types": (2, 128), "head": (128, 3)}
     constants = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in ("places", "types"):
+        constants[name] *= 0.1  # the words decide, so that texts get different labels
     integers = {"one": np.array(1), "axis": np.array(1), "last": np.array([-1]), "row": np.array([1])}
     steps = [
         ("Mul", ["token_type_ids", "zero"], "zeros"),
