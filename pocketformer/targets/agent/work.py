@@ -152,7 +152,9 @@ def _time(
         try:
             model.engine.run(feeds[0])  # no other way to learn how many positions a graph has
         except VerificationError:
-            events.warning("workload-left-out", f"{workload.name} is longer than this graph takes")
+            events.warning(
+                "workload-left-out", f"{workload.name} was left out: this graph does not run on it"
+            )
             return None
     events.progress(f"measuring {workload.name}")
     timed = measure(

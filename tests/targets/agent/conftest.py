@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pocketformer.runtime.manifest import SessionSettings
@@ -75,22 +76,74 @@ def run_agent(agent: Path) -> Callable[..., Spoken]:
     return run
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle(
-    tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A whole bundle; not to be changed: `bundle` gives a copy."""
-    from transformers import BertForSequenceClassification
+def _write_graph(path: Path, vocabulary: int) -> None:
+    """Embeddings of words and of 64 positions, averaged under the mask: random weights, and no torch to wait for."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
 
+    random = np.random.default_rng(0)
+    shapes = {"words": (vocabulary, 128), "places": (64, 128), "types": (2, 128), "head": (128, 3)}
+    constants = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in ("places", "types"):
+        constants[name] *= 0.1  # the words decide, so that texts get different labels
+    integers = {"one": np.array(1), "axis": np.array(1), "last": np.array([-1]), "row": np.array([1])}
+    steps = [
+        ("Mul", ["token_type_ids", "zero"], "zeros"),
+        ("Add", ["zeros", "one"], "ones"),
+        ("CumSum", ["ones", "axis"], "count"),
+        ("Sub", ["count", "one"], "positions"),
+        ("Gather", ["words", "input_ids"], "w"),
+        ("Gather", ["places", "positions"], "p"),
+        ("Gather", ["types", "token_type_ids"], "t"),
+        ("Sum", ["w", "p", "t"], "x"),
+        ("Unsqueeze", ["attention_mask", "last"], "m"),
+        ("CastLike", ["m", "x"], "mask"),
+        ("Mul", ["x", "mask"], "kept"),
+        ("ReduceSum", ["kept", "row"], "total"),
+        ("ReduceSum", ["mask", "row"], "length"),
+        ("Div", ["total", "length"], "mean"),
+        ("Squeeze", ["mean", "row"], "pooled"),
+        ("MatMul", ["pooled", "head"], "logits"),
+    ]
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    integers["zero"] = np.array(0)
+    graph = helper.make_graph(
+        [helper.make_node(kind, taken, [given]) for kind, taken, given in steps],
+        "tiny",
+        [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in names],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(value, name) for name, value in {**constants, **integers}.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
+def _write_tokenizer(path: Path, texts: list[str]) -> int:
+    """Whole words between special tokens; returns how many there are."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({word for text in texts for word in text.split()})]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(path))
+    return len(words)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole bundle; not to be changed: `bundle` gives a copy."""
     from pocketformer.export.bundle import write_bundle
-    from pocketformer.export.onnx_export import export_onnx
 
     folder = tmp_path_factory.mktemp("tiny-bundle")
-    model = BertForSequenceClassification.from_pretrained(str(tiny_model_dir)).eval()
+    _write_graph(folder / "model.onnx", _write_tokenizer(folder / "tokenizer.json", tiny_texts))
     return write_bundle(
         folder / "cpu",
-        graph=export_onnx(model, tiny_model_dir, folder / "model.onnx").output,
-        tokenizer_json=tiny_model_dir / "tokenizer.json",
+        graph=folder / "model.onnx",
+        tokenizer_json=folder / "tokenizer.json",
         labels=("animal", "place", "person"),
         max_length=16,
         pad_id=0,

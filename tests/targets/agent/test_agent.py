@@ -116,6 +116,7 @@ def test_predictions_are_those_of_the_model_in_this_process(
     expected = model.logits(tiny_texts, batch_size=8)
     np.testing.assert_array_equal(np.array([row["logits"] for row in rows], np.float32), expected)
     assert [row["label"] for row in rows] == [model.labels[index] for index in expected.argmax(axis=1)]
+    assert len({row["label"] for row in rows}) > 1
     spoken = run_agent("predict", tiny_bundle, inputs, "--batch-size", 8, "--output", "labels")
     assert [row for result in spoken.of("result") for row in result["rows"]] == [
         {"label": r["label"]} for r in rows
