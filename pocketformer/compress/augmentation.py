@@ -100,15 +100,15 @@ def nearest_tokens(
     known = sorted(set(tokens) - special_ids)
     excluded = torch.tensor(sorted(special_ids), dtype=torch.long)
     nearest: dict[int, list[int]] = {}
+    # A tiny vocabulary may not have as many others.
+    others = min(count, unit.shape[0] - 1 - len(special_ids))
+    if others < 1:
+        return nearest
     for start in range(0, len(known), _BLOCK):
         block = torch.tensor(known[start : start + _BLOCK])
         similarity = unit[block] @ unit.T
         similarity[:, excluded] = -torch.inf
         similarity[torch.arange(len(block)), block] = -torch.inf
-        # A tiny vocabulary may not have as many others.
-        others = min(count, unit.shape[0] - 1 - len(special_ids))
-        if others < 1:
-            break
         for token, row in zip(block.tolist(), similarity.topk(others, dim=-1).indices.tolist(), strict=True):
             nearest[token] = row
     return nearest

@@ -34,15 +34,15 @@ def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
     or the container's limit where that is less) and ``memory_available_bytes``.
     ``root`` is where /proc and /sys are looked for.
     """
-    cpuinfo = parse_cpuinfo(_read(root / "proc/cpuinfo"))
+    cpuinfo = parse_cpuinfo(read_or_empty(root / "proc/cpuinfo"))
     architecture = machine_architecture()
     flags = {name: bool(spellings & cpuinfo["flags"]) for name, spellings in FLAGS.items()}
     available = _cores_available()
     limit = _cpu_limit(root)
-    memory = parse_meminfo(_read(root / "proc/meminfo"))
+    memory = parse_meminfo(read_or_empty(root / "proc/meminfo"))
     installed = memory.get("MemTotal") or _memory_installed()
     memory_limits = [value for value in (installed, _memory_limit(root)) if value is not None]
-    board = _read(root / "proc/device-tree/model").strip("\0 \n")
+    board = read_or_empty(root / "proc/device-tree/model").strip("\0 \n")
     return {
         "model": cpuinfo["model"] or board or platform.processor() or "unknown",
         "architecture": architecture,
@@ -117,10 +117,10 @@ def cgroup_folders(root: Path, controller: str, membership: str) -> list[Path]:
 
 def _cpu_limit(root: Path) -> float | None:
     limits = []
-    for folder in cgroup_folders(root, "cpu", _read(root / "proc/self/cgroup")):
-        words = _read(folder / "cpu.max").split()
+    for folder in cgroup_folders(root, "cpu", read_or_empty(root / "proc/self/cgroup")):
+        words = read_or_empty(folder / "cpu.max").split()
         if not words:
-            words = [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+            words = [read_or_empty(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
         if len(words) == 2 and all(word.isdecimal() for word in words) and int(words[1]) > 0:
             limits.append(int(words[0]) / int(words[1]))
     return _smallest(limit for limit in limits if limit > 0)
@@ -128,9 +128,9 @@ def _cpu_limit(root: Path) -> float | None:
 
 def _memory_limit(root: Path) -> int | None:
     limits = []
-    for folder in cgroup_folders(root, "memory", _read(root / "proc/self/cgroup")):
+    for folder in cgroup_folders(root, "memory", read_or_empty(root / "proc/self/cgroup")):
         for name in ("memory.max", "memory.limit_in_bytes"):
-            text = _read(folder / name).strip()
+            text = read_or_empty(folder / name).strip()
             if text.isdecimal() and int(text) > 0:
                 limits.append(int(text))
     value = _smallest(limits)
@@ -154,7 +154,8 @@ def _memory_installed() -> int | None:
         return None
 
 
-def _read(path: Path) -> str:
+def read_or_empty(path: Path) -> str:
+    """The text of a file of the system; empty where there is none or it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pocketformer.targets.agent.events import UnfitDeviceError
-from pocketformer.targets.probe import probe_cpu
+from pocketformer.targets.probe import probe_cpu, read_or_empty
 
 # The distributions that may bring each package; vendors build their own onnxruntime.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +55,7 @@ def describe(root: Path, folder: Path) -> dict[str, Any]:
 def board_model(root: Path) -> Optional[str]:
     """What the device tree or the firmware calls this machine."""
     for place in ("proc/device-tree/model", "sys/class/dmi/id/product_name"):
-        text = _read(root / place).strip("\0 \n")
+        text = read_or_empty(root / place).strip("\0 \n")
         if text:
             return text
     return None
@@ -128,7 +128,7 @@ def temperatures(root: Path) -> list[dict[str, Any]]:
     for zone in _zones(root):
         value = _integer(zone / "temp")
         if value is not None:
-            kind = _read(zone / "type").strip()
+            kind = read_or_empty(zone / "type").strip()
             found.append({"zone": zone.name, "type": kind or "unknown", "celsius": value / 1000})
     return found
 
@@ -150,10 +150,10 @@ def throttling(root: Path) -> list[str]:
         value = _integer(zone / "temp")
         for place in sorted(zone.glob("trip_point_*_temp")):
             trip = _integer(place)
-            kind = _read(place.with_name(place.name[: -len("temp")] + "type")).strip()
+            kind = read_or_empty(place.with_name(place.name[: -len("temp")] + "type")).strip()
             # Firmware writes 0 or less for a trip point that is not in use.
             if value is not None and trip is not None and 0 < trip <= value and kind in _HOLDING_BACK:
-                where = _read(zone / "type").strip() or zone.name
+                where = read_or_empty(zone / "type").strip() or zone.name
                 signs.append(
                     f"{where}: {value / 1000:g} degrees, at or above its {kind} point {trip / 1000:g}"
                 )
@@ -167,16 +167,9 @@ def _zones(root: Path) -> list[Path]:
 
 def _integer(path: Path) -> Optional[int]:
     try:
-        return int(_read(path))
+        return int(read_or_empty(path))
     except ValueError:
         return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _megabytes(count: int) -> str:
