@@ -44,7 +44,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
-    Step(name="quantize", version=3, config=QuantizeConfig, function=quantize_stage),
+    Step(name="quantize", version=4, config=QuantizeConfig, function=quantize_stage),
     Step(
         name="tensorrt",
         version=1,
