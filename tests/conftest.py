@@ -10,9 +10,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import csv
+import importlib.util
 import random
 import string
-from collections.abc import Generator
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +140,27 @@ def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
             "steps": steps,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def emulated_python() -> Callable[[str], Path]:
+    """For the name of an ARM64 processor a program that stands for ``python3`` on a board with it."""
+    path = Path(__file__).parent / "emulation" / "aarch64.py"
+    spec = importlib.util.spec_from_file_location("emulation_aarch64", path)
+    assert spec is not None
+    assert spec.loader is not None
+    aarch64 = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = aarch64
+    spec.loader.exec_module(aarch64)
+
+    def make(cpu: str) -> Path:
+        try:
+            python: Path = aarch64.emulated_python(cpu)
+        except aarch64.EmulationError as error:
+            pytest.skip(f"no ARM64 machine can be emulated here: {error}")
+        return python
+
+    return make
 
 
 @pytest.hookimpl(wrapper=True)
