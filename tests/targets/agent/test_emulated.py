@@ -63,7 +63,12 @@ def test_a_board_with_dot_products(
         assert facts["u8s8_saturates"] is False
         assert all(facts["packages"].values())
         device.push(int8_bundle)
-        assert {check["name"] for check in device.verify()["checks"]} >= {"files", "tokenizer", "logits", "labels"}
+        assert {check["name"] for check in device.verify()["checks"]} >= {
+            "files",
+            "tokenizer",
+            "logits",
+            "labels",
+        }
         rows = device.predict(texts)
         timing = device.measure(texts[:2], rounds=1, time_limit_s=1.0)
     here = load(int8_bundle)
@@ -76,7 +81,11 @@ def test_a_board_with_dot_products(
 
 
 def test_a_board_without_dot_products(
-    loopback: Any, emulated_python: Callable[[str], Path], tiny_bundle: Path, model: Model, tiny_texts: list[str]
+    loopback: Any,
+    emulated_python: Callable[[str], Path],
+    tiny_bundle: Path,
+    model: Model,
+    tiny_texts: list[str],
 ) -> None:
     loopback.python = str(emulated_python("cortex-a72"))
     texts = tiny_texts[:12]
