@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pocketformer.report import content, verdict, wording
 from pocketformer.report.schema import Device, Report
+from pocketformer.report.side_by_side import NOTHING, STATUS_WORDS, SideBySide, side_by_side
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|~$])|^(\d+(?=[.)])|[-+#])")
 
@@ -29,8 +30,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from:
 def render_markdown(report: Report) -> str:
     """The whole report as Markdown, ending in a newline."""
     parts = [f"# {escape(report.name)}", _verdict(report)]
-    for device in report.devices:
-        parts.append(_device(report, device))
+    together = side_by_side(report)
+    if together is not None:
+        parts.append(_devices(together))
+    parts += [_device(report, device) for device in content.with_section(report)]
     parts += [
         _steps(report),
         _search(report),
@@ -70,6 +73,25 @@ def _verdict(report: Report) -> str:
         ]
         parts.append(table(["Limit", "Allowed", "Measured", "Met"], rows))
     return "\n\n".join(parts)
+
+
+def _devices(together: SideBySide) -> str:
+    """One row a device; what spans columns stands in the first of them."""
+    rows = []
+    for row in together.rows:
+        cells = [f"**{escape(row.name)}** {escape(STATUS_WORDS[row.status])}"]
+        for cell in row.cells:
+            detail = f" ({escape(cell.detail)})" if cell.detail else ""
+            cells += [escape(cell.value) + detail, *[NOTHING] * (cell.span - 1)]
+        rows.append(cells)
+    lines = [f"- **{escape(row.name)}**: {escape(row.hardware)}" for row in together.rows if row.hardware]
+    parts = [
+        "## Devices",
+        table(["Device", *together.header], rows),
+        "\n".join(lines),
+        " ".join(together.legend),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _device(report: Report, device: Device) -> str:

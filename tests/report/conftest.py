@@ -316,6 +316,7 @@ def unlabelled_report(sample_report: Report) -> Report:
     data["evaluation"]["basis"] = "teacher"
     data["devices"][0] |= {"status": "emulated", "speedup": {}, "loadgen": None}
     for part in (*data["devices"][0]["baselines"].values(), data["devices"][0]["result"]):
-        part |= {"latency_ms": {}, "latency_samples_ms": {}}
+        part |= {"latency_ms": {}, "latency_samples_ms": {}, "samples_per_s": {}}
+        part |= {"tokenizer_ms": None, "end_to_end_ms": None, "cold_start": None}
     data["flipped_examples"] = [{**e, "label": None} for e in data["flipped_examples"]]
     return Report.model_validate(data)
