@@ -31,6 +31,7 @@ Note = Callable[[str], None]
 # In an emulator a few calls prove that a shape runs; more would prove nothing and take minutes.
 _EMULATED_ROUNDS, _EMULATED_LIMIT_S = 1, 5.0
 _TIME_LIMIT_S = 60.0
+_ENERGY_S = 5.0
 _SHOWN_WARNINGS = 6
 _END_PATIENCE_S = 60.0
 
@@ -200,7 +201,7 @@ def measure_remote(
         rounds=_EMULATED_ROUNDS if emulated else subject.rounds,
         time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
         threads=place.threads,
-        energy_s=0.0 if emulated else 5.0,
+        energy_s=0.0 if emulated else _ENERGY_S,
     )
     contender = replace(
         subject.teacher, name="result", logits=logits, file_mb=subject.file_mb, parameters=subject.parameters

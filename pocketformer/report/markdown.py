@@ -9,15 +9,18 @@ from pocketformer.report import content, verdict, wording
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.side_by_side import NOTHING, STATUS_WORDS, SideBySide, side_by_side
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$])|^(\d+(?=[.)])|[-+#])")
+_INLINE = r"([\\`*_\[\]|~$])"
+_SPECIAL = re.compile(_INLINE + r"|^(\d+(?=[.)])|[-+#])")
+_IN_A_CELL = re.compile(_INLINE)
 
 
-def escape(text: str) -> str:
-    """A user's text on one line in which Markdown and HTML mean nothing."""
+def escape(text: str, *, in_cell: bool = False) -> str:
+    """A user's text on one line in which Markdown and HTML mean nothing; a cell begins no line."""
     plain = wording.one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # "@name" would notify somebody on GitHub, and a bare address would become a link.
     plain = plain.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
-    return _SPECIAL.sub(lambda found: found[0] + "\u200b" if found[0].isdigit() else "\\" + found[0], plain)
+    special = _IN_A_CELL if in_cell else _SPECIAL
+    return special.sub(lambda found: found[0] + "\u200b" if found[0].isdigit() else "\\" + found[0], plain)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
@@ -79,10 +82,10 @@ def _devices(together: SideBySide) -> str:
     """One row a device; what spans columns stands in the first of them."""
     rows = []
     for row in together.rows:
-        cells = [f"**{escape(row.name)}** {escape(STATUS_WORDS[row.status])}"]
+        cells = [f"**{escape(row.name, in_cell=True)}** {STATUS_WORDS[row.status]}"]
         for cell in row.cells:
-            detail = f" ({escape(cell.detail)})" if cell.detail else ""
-            cells += [escape(cell.value) + detail, *[NOTHING] * (cell.span - 1)]
+            detail = f" ({escape(cell.detail, in_cell=True)})" if cell.detail else ""
+            cells += [escape(cell.value, in_cell=True) + detail, *[NOTHING] * (cell.span - 1)]
         rows.append(cells)
     lines = [f"- **{escape(row.name)}**: {escape(row.hardware)}" for row in together.rows if row.hardware]
     parts = [
