@@ -9,7 +9,7 @@ import yaml
 
 from pocketformer.report import content, figures, verdict, wording
 from pocketformer.report.schema import Report
-from pocketformer.report.side_by_side import STATUS_WORDS, side_by_side
+from pocketformer.report.side_by_side import side_by_side
 from pocketformer.runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def render_html(report: Report) -> str:
         content=content,
         figures=figures,
         together=side_by_side(report),
-        status_words=STATUS_WORDS,
         verdict=verdict,
         wording=wording,
         recipe=wording.several_lines(recipe),

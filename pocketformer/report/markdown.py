@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from pocketformer.report import content, verdict, wording
 from pocketformer.report.schema import Device, Report
-from pocketformer.report.side_by_side import NOTHING, STATUS_WORDS, SideBySide, side_by_side
+from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
 _INLINE = r"([\\`*_\[\]|~$])"
 _SPECIAL = re.compile(_INLINE + r"|^(\d+(?=[.)])|[-+#])")
@@ -82,7 +82,7 @@ def _devices(together: SideBySide) -> str:
     """One row a device; what spans columns stands in the first of them."""
     rows = []
     for row in together.rows:
-        cells = [f"**{escape(row.name, in_cell=True)}** {STATUS_WORDS[row.status]}"]
+        cells = [f"**{escape(row.name, in_cell=True)}** {row.status}"]
         for cell in row.cells:
             detail = f" ({escape(cell.detail, in_cell=True)})" if cell.detail else ""
             cells += [escape(cell.value, in_cell=True) + detail, *[NOTHING] * (cell.span - 1)]

@@ -8,12 +8,6 @@ from pocketformer.report import wording
 from pocketformer.report.schema import Device, DeviceStatus, Report, Result
 
 NOTHING = "\N{EN DASH}"
-STATUS_WORDS: dict[DeviceStatus, str] = {
-    "measured": "measured",
-    "emulated": "emulated",
-    "built": "built, never run",
-    "failed": "failed",
-}
 
 
 @dataclass(frozen=True)

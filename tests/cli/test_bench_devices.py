@@ -267,3 +267,22 @@ def test_candidates_are_chosen_where_they_are_timed(
     assert "candidates are timed on this machine" in outcome.err
     assert "--target cpu --target ssh://me@board" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_bench_leaves_nothing_on_its_devices(
+    cli: Any, fleet: Fleet, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketformer.cli.progress import TerminalListener
+
+    def note(_: TerminalListener, text: str) -> None:
+        if text == "board: measuring real":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(TerminalListener, "note", note)
+    fleet.add("board")
+    fleet.add("next")
+    outcome = cli("bench", run_dir, "--fleet", fleet.file(), "--rounds", "100000", "-o", tmp_path / "out")
+    assert outcome.code == 130
+    assert "Run the same command again" in outcome.err
+    assert not (tmp_path / "out" / "report.json").exists()
+    # `loopback` looks whether anything is left there or runs there.
