@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from evidence.runs import Finished, Runs, copy_until, stage_to_kill
