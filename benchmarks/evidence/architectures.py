@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evidence.table import EvidenceError
 from pocketformer.export.graph_file import load_graph, save_graph
 
 _OPSET = 18
@@ -78,6 +79,32 @@ def write_architecture(name: str, path: Path, size: Size | None = None) -> Path:
             for axis, length in zip(item.type.tensor_type.shape.dim[1:], _PICTURE, strict=True):
                 axis.dim_value = length
     return save_graph(graph, path)
+
+
+def write_pruned(_: str, path: Path, size: Size | None = None) -> Path:
+    """Write a BERT whose heads and neurons the package has pruned, each layer to its own width, as fp32 ONNX."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from pocketformer.compress.prune.config import PruneConfig
+    from pocketformer.compress.prune.structure import prune_structure
+    from pocketformer.export.onnx_export import export_onnx
+
+    size = size or Size()
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(BertConfig(**_settings("bert", size))).eval()
+    with torch.no_grad():
+        # Fresh layers are alike; what the last ones say shall matter more.
+        for number, layer in enumerate(model.bert.encoder.layer, start=1):
+            layer.output.dense.weight *= number
+    ids = torch.randint(2, size.vocabulary, (16, 12))
+    batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]
+    config = PruneConfig(heads=0.5, ffn=0.5, allocation="global", samples=16, batch_size=16)
+    pruned = prune_structure(model, config, batches)
+    widths = {pruned.metrics[f"layer_{index}_ffn"] for index in range(size.layers)}
+    if len(widths) == 1:
+        raise EvidenceError(f"all layers were pruned to the same width {widths}: this was to be about others")
+    return export_onnx(pruned.output, path.parent, path).output
 
 
 def make_feeds(graph: Path, *, count: int = 4, seed: int = 0, vocabulary: int = 200) -> list[Feed]:
