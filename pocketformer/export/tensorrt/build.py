@@ -17,6 +17,7 @@ from pocketformer.export.tensorrt.layers import layers_path, parse_layers, preci
 from pocketformer.export.tensorrt.library import Library, Log, load_library
 from pocketformer.export.tensorrt.progress import Monitor, OnProgress
 from pocketformer.export.tensorrt.typed_graph import graph_precision
+from pocketformer.runtime.backends.cuda import driver_version
 from pocketformer.runtime.errors import ExportError, InputError
 from pocketformer.runtime.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.runtime.manifest import sha256_file
@@ -62,6 +63,7 @@ def build_engine(
         engine_sha256=sha256_file(output),
         profile=config.profile.to_dict(),
         precision=precision,
+        driver=None if library.builds_ahead_of_time else driver_version(),
     )
     replace_file(fingerprint_path(output), fingerprint.to_json().encode())
     metrics = {"bytes": float(output.stat().st_size), "layers": float(len(layers)), "build_s": seconds}
