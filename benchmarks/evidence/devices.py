@@ -18,8 +18,8 @@ from evidence.table import EvidenceError
 from evidence.workspace import DEMO_CODE, end_of, run_logged
 
 INSIDE = Path(__file__).parent / "inside"
-# What decides how these rows end; the tests of targets hold the lines and texts of devices.
-DEVICE_CODE = (*DEMO_CODE, "benchmarks", "tests/targets")
+# What decides how these rows end; the tests hold the lines of devices and the drills.
+DEVICE_CODE = (*DEMO_CODE, "benchmarks", "tests")
 PACKAGES = (
     "numpy",
     "onnx",

@@ -20,6 +20,7 @@ from pocketformer.runtime.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from pocketformer.compress.encoding import TextEncoding
+    from pocketformer.export.tensorrt.library import Library
 
 # How many texts the typed graph is compared on with the fp32 graph; without data, random ids of a few shapes.
 _COMPARED = 64
@@ -97,6 +98,7 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
     from pocketformer.compress.context import Progress
     from pocketformer.compress.encoding import TextEncoding
     from pocketformer.export.tensorrt.build import build_engine
+    from pocketformer.export.tensorrt.library import load_library
     from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 
     plain = context.artefacts.need("graph", verb="tensorrt")
@@ -110,10 +112,13 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
         if progress.parent is None:
             context.listener.stage_progress(Progress(step=progress.step, total=progress.total))
 
+    library = load_library()
     settings = EngineConfig(
-        compute_capabilities=config.compute_capabilities, profile=_profile(config, context, encoding)
+        compute_capabilities=config.compute_capabilities,
+        profile=_profile(config, context, encoding),
+        timing_cache=_timing_cache(library),
     )
-    built = build_engine(typed.output, folder / "model.engine", settings, on_progress=heard)
+    built = build_engine(typed.output, folder / "model.engine", settings, library=library, on_progress=heard)
     return Made(
         artefacts={"engine": "model.engine"},
         metrics={
@@ -149,6 +154,17 @@ def _quantized(
         output=work / "int8.onnx",
         calibration=_text_feeds(texts, plain, encoding),
     ).output
+
+
+def _timing_cache(library: Library) -> Path | None:
+    """Where plain TensorRT keeps what it timed on this machine, for all runs; TensorRT-RTX times nothing."""
+    from pocketformer.pipeline.demo import cache_directory
+
+    return (
+        None
+        if library.builds_ahead_of_time
+        else cache_directory() / f"{library.name}-{library.version}.timings"
+    )
 
 
 def _feeds(context: RunContext, plain: Path, encoding: TextEncoding) -> Sequence[Mapping[str, Any]]:

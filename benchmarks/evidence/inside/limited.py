@@ -11,6 +11,6 @@ if __name__ == "__main__":
     # What it asks for, not addresses: libraries for GPUs reserve far more of those than they ever use.
     limit = int(float(sys.argv[1]) * 1e9)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    program = Path(__file__).with_name(sys.argv[2])
+    program = Path(__file__).parent / sys.argv[2]
     sys.argv = sys.argv[2:]
     runpy.run_path(str(program), run_name="__main__")
