@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pocketformer.compress.data import DataAudit, Dataset, Splits
 from pocketformer.compress.distill import DistillConfig, distill
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.models import load_classifier
+from pocketformer.compress.prune.config import VocabularyConfig
+from pocketformer.compress.prune.step import prune_vocabulary_step
 from pocketformer.compress.teacher_cache import teacher_cache
 from pocketformer.compress.training import TrainingConfig, _Validation
-from pocketformer.runtime.errors import RecipeError
+from pocketformer.runtime.errors import ModelError, RecipeError
 
 
 @pytest.fixture
@@ -68,11 +71,40 @@ def test_a_student_comes_closer_to_its_teacher(
     assert after < 0.8 * before
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_student_with_fewer_embedding_rows_learns_the_same(
+    context: StepContext, tiny_model_dir: Path, tiny_texts: list[str], tmp_path: Path
+) -> None:
+    def step(name: str) -> StepContext:
+        return replace(context, output=tmp_path / name, work=tmp_path / f"{name}-work")
+
+    def logits(model: Path) -> np.ndarray[Any, Any]:
+        encoding = TextEncoding(model, 16)
+        return predict_logits(load_classifier(model), encoding.encode(tiny_texts), encoding.pad_id)
+
+    config = DistillConfig(
+        layers=2,
+        augmentation=AugmentationConfig(copies=0),
+        training=TrainingConfig(epochs=1, learning_rate=2e-3, batch_size=8),
+    )
+    fewer = prune_vocabulary_step(
+        tiny_model_dir, VocabularyConfig(size=1, replacement="nearest"), step("fewer")
+    ).output
+    whole = distill(tiny_model_dir, config, step("whole")).output
+    pruned = distill(fewer, config, step("pruned")).output
+    rows = [load_classifier(model).get_input_embeddings().weight.shape[0] for model in (whole, pruned)]
+    assert rows[1] < rows[0]
+    np.testing.assert_allclose(logits(pruned), logits(whole), atol=1e-5)
+
+    split = prune_vocabulary_step(tiny_model_dir, VocabularyConfig(size=1), step("split")).output
+    with pytest.raises(ModelError, match="lacks"):
+        distill(split, config, step("impossible"))
+
+
+@pytest.mark.parametrize("keep", ["best", "last", "average"])
 def test_the_epoch_that_is_kept(
     keep: str, context: StepContext, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.2, 0.9, 0.4])
+    scores = iter([0.2, 0.9, 0.4, 0.5])
     weights: list[np.ndarray[Any, Any]] = []
 
     def score_once(_: object, model: Any) -> float:
@@ -84,9 +116,11 @@ def test_the_epoch_that_is_kept(
 
     result = distill(tiny_model_dir, DistillConfig(layers=2, training=training), context)
 
-    epoch = {"best": 2, "last": 3}[keep]
-    assert result.metrics["kept_epoch"] == epoch
-    assert result.metrics["validation_accuracy"] == {"best": 0.9, "last": 0.4}[keep]
+    epoch = {"best": 2, "last": 3, "average": 4}[keep]
+    assert result.metrics["kept_epoch"] == min(epoch, 3)
+    assert result.metrics["validation_accuracy"] == {"best": 0.9, "last": 0.4, "average": 0.5}[keep]
+    if keep == "average":  # what was scored at the end is a mean that lies off the last weights
+        assert not np.array_equal(weights[3], weights[2])
     kept = load_classifier(result.output).classifier.weight.detach().numpy()
     np.testing.assert_array_equal(kept, weights[epoch - 1])
 
