@@ -1,7 +1,7 @@
 """What an engine was built from and for, written beside it, and the refusal of one that does not fit.
 
 An engine is machine code for one library version and some GPUs. A library that loads a foreign one fails late and
-without a reason, so the fingerprint is compared first.
+without a reason, so the fingerprint is compared first: here, because that is done where the engine runs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from pocketformer.export.tensorrt.config import Profile
 from pocketformer.runtime.errors import VerificationError
 from pocketformer.runtime.manifest import sha256_file
 
@@ -21,12 +20,14 @@ SCHEMA_VERSION = 1
 BUILT = "built"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Fingerprint:
     """What an engine is: ``library`` and its exact version, compute capabilities, hashes, shapes, precision.
 
     ``graph_sha256`` is of the typed ONNX file that was built, ``engine_sha256`` of the engine's own bytes,
-    ``profile`` as ``Profile.to_dict`` gives it. ``status`` is "built": it says nothing of speed or answers.
+    ``profile`` as ``Profile.to_dict`` gives it. ``driver`` is the newest CUDA that the driver of the building machine
+    takes, such as "12.4", and None when it was built ahead of time, for any driver. ``status`` is "built": it says
+    nothing of speed or answers.
     """
 
     library: str
@@ -36,6 +37,7 @@ class Fingerprint:
     engine_sha256: str
     profile: Mapping[str, Any]
     precision: str
+    driver: Optional[str] = None
     status: str = BUILT
     schema_version: int = SCHEMA_VERSION
 
@@ -62,29 +64,32 @@ def read_fingerprint(engine: Path) -> Fingerprint:
             f"{path} is missing or damaged: {error}",
             hint="Build the engine again; its fingerprint comes with it.",
         ) from error
-    return Fingerprint(**known | {"compute_capabilities": tuple(known["compute_capabilities"])})
+    known["compute_capabilities"] = tuple(known["compute_capabilities"])
+    return Fingerprint(**known)
 
 
 def check_fingerprint(
     engine: Path,
     *,
-    library: str | None = None,
-    library_version: str | None = None,
-    compute_capability: str | None = None,
-    graph: Path | None = None,
-    profile: Profile | None = None,
-    precision: str | None = None,
+    library: Optional[str] = None,
+    library_version: Optional[str] = None,
+    compute_capability: Optional[str] = None,
+    graph: Optional[Path] = None,
+    profile: Optional[Mapping[str, Any]] = None,
+    precision: Optional[str] = None,
+    driver: Optional[str] = None,
 ) -> Fingerprint:
     """Hold the engine to its fingerprint and to what is wanted of it; what is None is not compared.
 
     ``library`` is "tensorrt" or "tensorrt_rtx", ``compute_capability`` that of the GPU that it shall run on,
-    ``graph`` the typed ONNX file. Raises ``VerificationError`` that names every difference and the command that
-    builds the engine anew.
+    ``graph`` the typed ONNX file, ``profile`` as the fingerprint holds it, ``driver`` the CUDA version of the driver
+    here, which may be newer than the one it was built under. Raises ``VerificationError`` that names
+    every difference and the command that builds the engine anew.
     """
     known = read_fingerprint(engine)
     if not engine.is_file():
         raise VerificationError(
-            f"there is no engine at {engine}", hint=_rebuild(known, compute_capability, precision)
+            f"there is no engine at {engine}", hint=rebuild_hint(known, compute_capability, precision)
         )
     differences = []
     if sha256_file(engine) != known.engine_sha256:
@@ -93,7 +98,7 @@ def check_fingerprint(
         ("library", library, known.library),
         ("library version", library_version, known.library_version),
         ("precision", precision, known.precision),
-        ("profile", profile and profile.to_dict(), dict(known.profile)),
+        ("profile", profile and dict(profile), dict(known.profile)),
     ):
         if wanted is not None and wanted != built:
             differences.append(f"its {what} is {built}, wanted is {wanted}")
@@ -102,18 +107,27 @@ def check_fingerprint(
         differences.append(f"it is for compute capability {built}, wanted is {compute_capability}")
     if graph is not None and sha256_file(graph) != known.graph_sha256:
         differences.append(f"it was built from another graph than {graph}")
+    if driver is not None and known.driver is not None and _numbers(driver) < _numbers(known.driver):
+        differences.append(f"it was built under a driver for CUDA {known.driver}, here is one for {driver}")
     if differences:
         raise VerificationError(
             f"{engine} does not fit: {'; '.join(differences)}",
-            hint=_rebuild(known, compute_capability, precision),
+            hint=rebuild_hint(known, compute_capability, precision),
         )
     return known
 
 
-def _rebuild(known: Fingerprint, compute_capability: str | None, precision: str | None) -> str:
+def rebuild_hint(
+    known: Fingerprint, compute_capability: Optional[str] = None, precision: Optional[str] = None
+) -> str:
+    """The command that builds the engine anew, for another GPU or in another precision where these are given."""
     capabilities = (compute_capability,) if compute_capability else known.compute_capabilities
     options = " ".join(f"--compute-capability {item}" for item in capabilities)
     return (
         "Build it again where it is needed: pocketformer export MODEL --format tensorrt "
         f"{options} --precision {precision or known.precision} -o DIRECTORY"
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())
