@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,25 +114,25 @@ class GpuSampler:
         self._stop = threading.Event()
 
     def __enter__(self) -> GpuSampler:
-        self._nvml = open_nvml(self._bindings)
-        nvml = self._nvml.__enter__()
-        try:
-            gpu = _handle(nvml, self._gpu)
-            self.samples.append(take_sample(nvml, gpu))
-        except nvml.NVMLError as error:
-            nvml.nvmlShutdown()
-            raise DeviceError(
-                f"GPU {self._gpu} cannot be sampled: {error}",
-                hint="`pocketformer targets probe gpu` lists them.",
-            ) from error
-        self._thread = threading.Thread(target=self._sample, args=(nvml, gpu), daemon=True)
+        with ExitStack() as stack:
+            nvml = stack.enter_context(open_nvml(self._bindings))
+            try:
+                gpu = _handle(nvml, self._gpu)
+                self.samples.append(take_sample(nvml, gpu))
+            except nvml.NVMLError as error:
+                raise DeviceError(
+                    f"GPU {self._gpu} cannot be sampled: {error}",
+                    hint="`pocketformer targets probe gpu` lists them.",
+                ) from error
+            self._open = stack.pop_all()
+        self._thread = threading.Thread(target=self._sample, args=(nvml, gpu), name="nvml", daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._nvml.__exit__(None, None, None)
+        self._open.close()
 
     def _sample(self, nvml: Any, gpu: Any) -> None:
         try:
