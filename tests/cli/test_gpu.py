@@ -51,11 +51,15 @@ def test_predict_on_the_providers_that_are_named(cli: Any, bundle_dir: Path, gpu
     assert "cpu, cuda, tensorrt" in unknown.err
 
 
-def test_bench_with_a_gpu_target(cli: Any, run_dir: Path, tmp_path: Path) -> None:
-    outcome = cli("bench", run_dir, "--target", "gpu", "-o", tmp_path / "out")
+def test_a_run_for_a_gpu(
+    cli: Any, tiny_model_dir: Path, tiny_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    outcome = cli(
+        "compress", tiny_model_dir, "--train", tiny_files[0], "--target", "gpu", "-o", tmp_path / "out"
+    )
     assert outcome.code == 4
-    assert "Traceback" not in outcome.err
-    assert not (tmp_path / "out" / "report.json").exists()
+    assert "target 'gpu' cannot be measured" in outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_probe_without_the_bindings(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
