@@ -37,14 +37,16 @@ class DistillConfig:
     """Settings of ``distill``.
 
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
-    evenly (None keeps all: recovery after pruning). ``match``: what is imitated beside the logits; ``match_weight``:
-    its weight against the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the
-    teacher's answers are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None
-    takes the teacher's number of heads, or the largest divisor of it that both widths allow.
+    evenly (None keeps all: recovery after pruning). ``temperature`` 1 asks for the teacher's probabilities
+    themselves; higher ones stress how it ranks the labels that it rejects, and took the student further from its
+    answers to unseen questions. ``match``: what is imitated beside the logits; ``match_weight``: its weight against
+    the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the teacher's answers
+    are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
+    teacher's number of heads, or the largest divisor of it that both widths allow.
     """
 
     layers: tuple[int, ...] | int | float | None = None
-    temperature: float = 2.0
+    temperature: float = 1.0
     match: Literal["hidden_states", "relations", "none"] = "hidden_states"
     match_weight: float = 0.5
     relation_heads: int | None = None
@@ -80,6 +82,8 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     matcher = _Matcher(config, student, teacher)
 
     encoding = TextEncoding(context.teacher, context.max_length)
+    own_encoding = TextEncoding(model_dir, context.max_length)
+    own_ids = encoding.ids_for(own_encoding)
     originals = encoding.encode(context.splits.train.texts)
     rows = [*originals, *_altered(originals, encoding, teacher, config.augmentation, context)]
     cache = teacher_cache(
@@ -94,6 +98,8 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
 
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
         batch = pad_batch([rows[index] for index in indices], encoding.pad_id)
+        if own_ids is not None:
+            batch["input_ids"] = torch.from_numpy(own_ids)[batch["input_ids"]]
         batch["teacher_logits"] = cache.logits[indices]
         vectors = cache.batch(indices, batch["input_ids"].shape[1])
         if vectors is not None:
@@ -107,7 +113,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         compute_loss=matcher.loss,
         config=_training(config, student),
         context=context,
-        encoding=encoding,
+        encoding=own_encoding,
         originals=len(originals),
         altered_share=config.augmentation.share,
     )

@@ -44,6 +44,31 @@ class TextEncoding:
         )
         return list(encoded["input_ids"])
 
+    def ids_for(self, other: TextEncoding) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+        """Which id ``other`` gives to each id of this tokenizer, int64 [ids]; None when they agree.
+
+        Pieces may share ids there. ``ModelError`` when ``other`` lacks pieces: then it splits texts otherwise,
+        and no table of ids can say how.
+        """
+        mine, theirs = self._ids(), other._ids()
+        if mine == theirs:
+            return None
+        lacking = len(mine.keys() - theirs.keys())
+        if lacking:
+            raise ModelError(
+                f"the student's tokenizer lacks {lacking:,} of the teacher's {len(mine):,} pieces, so it splits "
+                "texts into other tokens",
+                hint="Distill before the vocabulary step, or prune it with replacement: nearest.",
+            )
+        table = np.zeros(max(mine.values()) + 1, dtype=np.int64)
+        for piece, number in mine.items():
+            table[number] = theirs[piece]
+        return table
+
+    def _ids(self) -> dict[str, int]:
+        ids: dict[str, int] = self._tokenizer.backend_tokenizer.get_vocab(with_added_tokens=True)
+        return ids
+
     def truncation_rate(self, texts: Sequence[str]) -> float:
         """Share of the texts that lose tokens at ``max_length``, in [0, 1]."""
         if not texts:

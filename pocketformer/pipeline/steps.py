@@ -40,9 +40,9 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
-    Step(name="distill", version=3, config=DistillConfig, function=distill_stage),
+    Step(name="distill", version=4, config=DistillConfig, function=distill_stage),
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
-    Step(name="vocabulary", version=1, config=VocabularyConfig, function=vocabulary_stage),
+    Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(name="quantize", version=3, config=QuantizeConfig, function=quantize_stage),
     Step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from pocketformer.compress.data import DataAudit, Dataset, Splits
 from pocketformer.compress.distill import DistillConfig, distill
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.models import load_classifier
+from pocketformer.compress.prune.config import VocabularyConfig
+from pocketformer.compress.prune.step import prune_vocabulary_step
 from pocketformer.compress.teacher_cache import teacher_cache
 from pocketformer.compress.training import TrainingConfig, _Validation
-from pocketformer.runtime.errors import RecipeError
+from pocketformer.runtime.errors import ModelError, RecipeError
 
 
 @pytest.fixture
@@ -66,6 +69,35 @@ def test_a_student_comes_closer_to_its_teacher(
     before = _distance(tiny_model_dir, student(0.01, "before"), tiny_texts)
     after = _distance(tiny_model_dir, student(4, "after"), tiny_texts)
     assert after < 0.8 * before
+
+
+def test_a_student_with_fewer_embedding_rows_learns_the_same(
+    context: StepContext, tiny_model_dir: Path, tiny_texts: list[str], tmp_path: Path
+) -> None:
+    def step(name: str) -> StepContext:
+        return replace(context, output=tmp_path / name, work=tmp_path / f"{name}-work")
+
+    def logits(model: Path) -> np.ndarray[Any, Any]:
+        encoding = TextEncoding(model, 16)
+        return predict_logits(load_classifier(model), encoding.encode(tiny_texts), encoding.pad_id)
+
+    config = DistillConfig(
+        layers=2,
+        augmentation=AugmentationConfig(copies=0),
+        training=TrainingConfig(epochs=1, learning_rate=2e-3, batch_size=8),
+    )
+    fewer = prune_vocabulary_step(
+        tiny_model_dir, VocabularyConfig(size=1, replacement="nearest"), step("fewer")
+    ).output
+    whole = distill(tiny_model_dir, config, step("whole")).output
+    pruned = distill(fewer, config, step("pruned")).output
+    rows = [load_classifier(model).get_input_embeddings().weight.shape[0] for model in (whole, pruned)]
+    assert rows[1] < rows[0]
+    np.testing.assert_allclose(logits(pruned), logits(whole), atol=1e-5)
+
+    split = prune_vocabulary_step(tiny_model_dir, VocabularyConfig(size=1), step("split")).output
+    with pytest.raises(ModelError, match="lacks"):
+        distill(split, config, step("impossible"))
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])

@@ -49,22 +49,17 @@ class VocabularyConfig:
     ``size``: a count of rows or a share of the vocabulary; more are kept when the texts need more.
     ``replacement``: what becomes of the other pieces, "split" or "nearest" (see ``vocabulary``).
     ``max_positions``: also cut the position embeddings to this many tokens.
-    ``iterations`` and ``seed`` belong to the clustering of "nearest".
     """
 
     size: int | float = 0.4
     replacement: Literal["split", "nearest"] = "split"
     max_positions: int | None = None
-    iterations: int = 2
-    seed: int = 0
 
     def __post_init__(self) -> None:
         _check_amount("size", self.size)
         _check_choice("replacement", self.replacement, ("split", "nearest"))
         if self.max_positions is not None and self.max_positions < 1:
             raise RecipeError(f"max_positions is {self.max_positions}", hint="Keep at least one position.")
-        if self.iterations < 0:
-            raise RecipeError(f"iterations is {self.iterations}", hint="It must be 0 or more.")
 
 
 def _check_amount(name: str, value: Any) -> None:

@@ -5,9 +5,8 @@ Embeddings are half of a small model. Two ways to do without the pieces that the
 ``split``    the tokenizer forgets them; words that need one are split into shorter kept pieces. The result is
              an ordinary, smaller tokenizer.
 ``nearest``  the tokenizer keeps every piece and so splits every text as before, but several pieces share one
-             id: an unseen piece takes the row of the kept piece, or of the new row, whose embedding is
-             nearest. New rows are the centres of a clustering of the unseen rows (``clustering_core``). The
-             model stays an ordinary Transformers model with fewer rows.
+             id: a piece without a row of its own takes that of the kept piece whose embedding is nearest
+             (``nearest_core``). The model stays an ordinary Transformers model with fewer rows.
 
 A WordPiece vocabulary whose ids are not unique loads in ``tokenizers`` and in ``AutoTokenizer`` and encodes
 as described. Decoding an id gives any one of its pieces (``Encoding.tokens`` still gives the pieces of the
@@ -28,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.compress.families import family_of
-from pocketformer.compress.prune.clustering_core import cluster_rows
 from pocketformer.compress.prune.config import VocabularyConfig
+from pocketformer.compress.prune.nearest_core import nearest
 from pocketformer.compress.prune.positions import cut_positions
 from pocketformer.compress.prune.tokenizer_files import (
     TOKENIZER_JSON,
@@ -56,7 +55,6 @@ class _Plan:
     pieces: dict[str, int]
     rows: np.ndarray[Any, np.dtype[np.float32]]
     needed: int
-    clusters: int
     similarity: float
 
 
@@ -69,9 +67,9 @@ def prune_vocabulary(
     special and added tokens and all pieces that the texts need, so that every text made of kept pieces has
     the same pieces as before; with "split" also every single character of the vocabulary and its continuation
     form, so that a word made of these never becomes unknown. The rest of ``size`` goes to further pieces in
-    the tokenizer's own order ("split") or to clusters of unseen pieces ("nearest").
+    the tokenizer's own order, the frequent ones first.
 
-    Metrics: ``pieces_before``, ``rows_before``, ``rows_after``, ``pieces_needed``, ``clusters``,
+    Metrics: ``pieces_before``, ``rows_before``, ``rows_after``, ``pieces_needed``,
     ``mean_similarity`` (cosine of removed pieces to what they share; 0 with "split"), ``parameters_before``,
     ``parameters_after``.
 
@@ -125,7 +123,6 @@ def prune_vocabulary(
         "rows_before": float(weight.shape[0]),
         "rows_after": float(plan.rows.shape[0]),
         "pieces_needed": float(plan.needed),
-        "clusters": float(plan.clusters),
         "mean_similarity": plan.similarity,
         "parameters_before": float(sum(p.numel() for p in model.parameters())),
         "parameters_after": float(sum(p.numel() for p in smaller.parameters())),
@@ -182,27 +179,17 @@ def _plan(
     weight: np.ndarray[Any, np.dtype[np.float32]],
 ) -> _Plan:
     needed = needed_pieces(pieces, seen, special, characters=config.replacement == "split", prefix=prefix)
-    if config.replacement == "split":
-        new = renumber(pieces, fill_in_order(pieces, needed, size))
-        return _Plan(new, weight[_old_ids(pieces, new)], len(needed), 0, 0.0)
-    new = renumber(pieces, needed)
-    kept = weight[_old_ids(pieces, new)]
-    removed = sorted((piece for piece in pieces if piece not in new), key=lambda piece: pieces[piece])
-    if not removed:
-        return _Plan(new, kept, len(needed), 0, 0.0)
     # Special tokens mean something to the code around the model (padding, masks): nothing may share their
-    # ids.
-    sharable = np.array([number for piece, number in new.items() if piece not in special], dtype=np.int64)
-    clusters = max(size - len(kept), 0 if len(sharable) else 1)
-    found = cluster_rows(
-        weight[[pieces[piece] for piece in removed]], kept[sharable], clusters,
-        iterations=config.iterations, seed=config.seed,
-    )  # fmt: skip
-    rows_of = np.concatenate([sharable, len(kept) + np.arange(len(found.centres))])
-    both = dict(new)
-    both.update({piece: int(rows_of[a]) for piece, a in zip(removed, found.assignment, strict=True)})
-    similarity = float(found.similarity.mean())
-    return _Plan(both, np.concatenate([kept, found.centres]), len(needed), len(found.centres), similarity)
+    # ids, so at least one row is another's.
+    kept = renumber(pieces, fill_in_order(pieces, needed, max(size, len(special) + 1)))
+    rows = weight[_old_ids(pieces, kept)]
+    removed = sorted((piece for piece in pieces if piece not in kept), key=lambda piece: pieces[piece])
+    if config.replacement == "split" or not removed:
+        return _Plan(kept, rows, len(needed), 0.0)
+    sharable = np.array([number for piece, number in kept.items() if piece not in special], dtype=np.int64)
+    index, similarity = nearest(weight[[pieces[piece] for piece in removed]], rows[sharable])
+    shared = {piece: int(sharable[i]) for piece, i in zip(removed, index, strict=True)}
+    return _Plan(kept | shared, rows, len(needed), float(similarity.mean()))
 
 
 def _old_ids(pieces: Mapping[str, int], new: Mapping[str, int]) -> list[int]:

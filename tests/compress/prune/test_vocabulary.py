@@ -136,7 +136,6 @@ def test_nearest_takes_the_row_that_is_most_alike(tiny_model_dir: Path, tmp_path
     result = prune_vocabulary(model, tiny_model_dir, ["the cat ?"], config, tmp_path)
     new = all_pieces(read_tokenizer(tmp_path))
     assert new["wolf"] == new["cat"]
-    assert result.metrics["clusters"] == 0
     assert any("instead of 1" in note for note in result.notes)
 
 
