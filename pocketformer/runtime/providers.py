@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ _LIBRARIES = {
     TENSORRT_PROVIDER: "onnxruntime_providers_tensorrt",
 }
 _FATAL_ONLY = 4
+# Around this onnxruntime tells its own source files and the name of the host, which belong in no report.
+_CUDA_FAILURE = re.compile(r"CUDA failure \d+: [^;]*[^; ]")
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
 
@@ -68,8 +71,9 @@ def create_session(
                 f"{path} has operators that {', '.join(providers)} cannot run; on the CPU they were not asked for",
                 hint=f"Add {CPU_PROVIDER} after it to allow that: the placement then counts them.",
             ) from error
-        if "CUDA failure" in str(error) or "cudaError" in str(error):
-            raise _unavailable({name: [str(error)] for name in providers}) from error
+        failure = _CUDA_FAILURE.search(str(error))
+        if failure is not None:
+            raise _unavailable({name: [failure[0]] for name in providers if name in _LIBRARIES}) from error
         raise VerificationError(
             f"onnxruntime {ort.__version__} cannot load {path} for {', '.join(providers)}: {error}",
             hint="Try the CPU; if it fails there as well, the graph is damaged.",
@@ -135,7 +139,7 @@ def _unloadable(provider: str) -> list[str]:
     try:
         ctypes.CDLL(str(folder / name))
     except OSError as error:
-        return [f"a library is missing: {error}"]
+        return [f"a library is missing or does not fit: {error}"]
     return []
 
 
