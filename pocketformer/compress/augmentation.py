@@ -36,8 +36,8 @@ class AugmentationConfig:
     share: float = 0.75
     drop: float = 0.15
     splice: float = 0.5
-    swap: float = 0.25
-    neighbours: int = 12
+    swap: float = 0.4
+    neighbours: int = 20
     most: int = 40_000
 
     def __post_init__(self) -> None:

@@ -48,11 +48,11 @@ class DistillConfig:
     layers: tuple[int, ...] | int | float | None = None
     temperature: float = 1.0
     match: Literal["hidden_states", "relations", "none"] = "hidden_states"
-    match_weight: float = 0.5
+    match_weight: float = 1.5
     relation_heads: int | None = None
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None, keep="last")
+        default_factory=lambda: TrainingConfig(epochs=6, learning_rate=None, keep="average")
     )
 
 

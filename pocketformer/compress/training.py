@@ -18,6 +18,7 @@ import numpy as np
 
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, TokenIds, bucketed_batches, predict_logits
+from pocketformer.compress.weight_average import AVERAGED_SHARE, WeightAverage
 from pocketformer.runtime.errors import ModelError
 from pocketformer.runtime.metrics import metric_by_name, score
 
@@ -33,8 +34,9 @@ class TrainingConfig:
 
     ``learning_rate`` None takes 2e-4 * (384 / hidden width)^2, at most 2e-4: 5e-5 for a BERT-base. Wider models
     need smaller steps; the rule passes through the usual values of both sizes. ``keep``: the weights of the epoch
-    with the best validation score, or of the last one. "best" guards against overfitting, but lets the luck of a
-    small validation split decide. ``patience``: stop after so many epochs without a better score (None: never).
+    with the best validation score, of the last one, or the mean over the last steps (``weight_average``). "best"
+    guards against overfitting, but lets the luck of a small validation split decide. ``patience``: stop after so
+    many epochs without a better score (None: never).
     """
 
     epochs: float = 3.0
@@ -43,7 +45,7 @@ class TrainingConfig:
     weight_decay: float = 0.01
     warmup: float = 0.1
     patience: int | None = None
-    keep: Literal["best", "last"] = "best"
+    keep: Literal["best", "last", "average"] = "best"
     train_embeddings: bool = False
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
@@ -134,9 +136,12 @@ def train_classifier(
     frozen = _freeze_embeddings(model) if not config.train_embeddings else []
     total = max(1, round(config.epochs * -(-len(sampler) // config.batch_size)))
     latest: dict[str, float] = {}
+    average = WeightAverage(model)
 
     class Reporter(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+            if config.keep == "average" and state.global_step > total * (1 - AVERAGED_SHARE):
+                average.add()
             context.on_progress(Progress(step=state.global_step, total=total, figures=dict(latest)))
 
     class StepTrainer(Trainer):  # type: ignore[misc, unused-ignore]
@@ -208,15 +213,18 @@ def train_classifier(
         warnings.filterwarnings("ignore", message="mtime may not be reliable")
         trainer.train()
     seconds = time.perf_counter() - started
+    average.apply()
     model.eval()
     for parameter in frozen:
         parameter.requires_grad_(True)
     history = tuple(entry["eval_score"] for entry in trainer.state.log_history if "eval_score" in entry)
+    if average.count and judged:
+        history += (validation.comparable(validation.score(model)),)
     kept = (int(np.argmax(history)) if best else len(history) - 1) if history else -1
     log.info("trained %d steps in %.0f s", trainer.state.global_step, seconds)
     return TrainingSummary(
         score=validation.comparable(history[kept]) if history else float("nan"),
-        kept_epoch=float(kept + 1) if history else float(trainer.state.epoch or config.epochs),
+        kept_epoch=float(kept + 1) if best else float(trainer.state.epoch or config.epochs),
         epochs=float(trainer.state.epoch or 0.0),
         steps=int(trainer.state.global_step),
         seconds=seconds,

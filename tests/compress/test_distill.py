@@ -100,11 +100,11 @@ def test_a_student_with_fewer_embedding_rows_learns_the_same(
         distill(split, config, step("impossible"))
 
 
-@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("keep", ["best", "last", "average"])
 def test_the_epoch_that_is_kept(
     keep: str, context: StepContext, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = iter([0.2, 0.9, 0.4])
+    scores = iter([0.2, 0.9, 0.4, 0.5])
     weights: list[np.ndarray[Any, Any]] = []
 
     def score_once(_: object, model: Any) -> float:
@@ -116,9 +116,11 @@ def test_the_epoch_that_is_kept(
 
     result = distill(tiny_model_dir, DistillConfig(layers=2, training=training), context)
 
-    epoch = {"best": 2, "last": 3}[keep]
-    assert result.metrics["kept_epoch"] == epoch
-    assert result.metrics["validation_accuracy"] == {"best": 0.9, "last": 0.4}[keep]
+    epoch = {"best": 2, "last": 3, "average": 4}[keep]
+    assert result.metrics["kept_epoch"] == min(epoch, 3)
+    assert result.metrics["validation_accuracy"] == {"best": 0.9, "last": 0.4, "average": 0.5}[keep]
+    if keep == "average":  # what was scored at the end is a mean that lies off the last weights
+        assert not np.array_equal(weights[3], weights[2])
     kept = load_classifier(result.output).classifier.weight.detach().numpy()
     np.testing.assert_array_equal(kept, weights[epoch - 1])
 
