@@ -2,7 +2,7 @@
 
 The model is the student of ``out/demo`` where that run is there, on its test texts; else a BERT of that size with
 random weights on random tokens. The int8 form is static QDQ with 8-bit weights, which overflow on x86 without VNNI:
-the figures here come from onnxruntime's exact products, so that they are those of x86 with VNNI as well.
+the figures here come from onnxruntime's exact integer products, which is what VNNI computes as well.
 """
 
 from __future__ import annotations

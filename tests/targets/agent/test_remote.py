@@ -305,8 +305,9 @@ def test_no_space_for_the_agent(loopback: Any, tiny_disk: Any) -> None:
     assert loopback.left() == []
 
 
-def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, tiny_bundle: Path) -> None:
-    loopback.folder = tiny_disk("160k")
+def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, agent: Path, tiny_bundle: Path) -> None:
+    # Room for the agent, and not for the bundle beside it.
+    loopback.folder = tiny_disk(f"{agent.stat().st_size // 1024 + 32}k")
     with loopback.device() as device:
         with pytest.raises(DeviceError, match=r"are needed there and .* are free") as caught:
             device.push(tiny_bundle)
