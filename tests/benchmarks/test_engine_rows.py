@@ -30,6 +30,7 @@ class Runs:
         self.folder = folder
         self.failed: dict[str, str] = {}
         self.reports: dict[str, Any] = {}
+        self.students: dict[str, Path] = {}
         (folder / "graphs").mkdir()
 
     def packages(self) -> dict[str, str]:
@@ -49,6 +50,9 @@ class Runs:
             for item in capabilities
             if (path := self.folder / f"{precision}-{item}.engine").is_file()
         }
+
+    def student(self, precision: str) -> Path | None:
+        return self.students.get(precision)
 
     def once(self, name: str, make: Any) -> dict[str, Any]:
         return {"failed": self.failed, "reports": self.reports}
@@ -120,6 +124,23 @@ def test_engines_of_a_child_that_failed_do_not_stop_the_others(runs: Any) -> Non
     measured = engine_rows.engines(("bad", "m"), ("fp16",))(runs)
     assert measured.value == 4
     assert "exit code -9" in measured.how
+
+
+def test_a_student_must_hold_where_there_is_one(runs: Any) -> None:
+    for precision in ("fp16", "int8"):
+        for capability in engine_rows.CAPABILITIES:
+            runs.write(precision, capability, precision)
+    measured = engine_rows.pruned(runs)
+    assert measured.value == 8
+    assert "no demo has been run" in measured.how
+    for precision in ("fp16", "int8"):
+        runs.students[precision] = runs.write(precision, "12.0", precision)
+        runs.students[precision].with_name("model.onnx").write_bytes(precision.encode())
+    with pytest.raises(EvidenceError, match=r"fp16 engine of the student .* another graph"):
+        engine_rows.pruned(runs)
+    (runs.folder / "model.onnx").write_bytes(b"fp16")
+    with pytest.raises(EvidenceError, match=r"int8 engine of the student .* another graph"):
+        engine_rows.pruned(runs)
 
 
 def test_size_is_a_ratio_of_files_that_count(runs: Any) -> None:
