@@ -164,7 +164,7 @@ ROWS: tuple[Row[DeviceRuns], ...] = (
     ),
     Row(
         id="engines-pruned",
-        what="Engines of a BERT pruned to another width in each layer, fp16 and int8",
+        what="Engines of a BERT whose layers were pruned to different widths, fp16 and int8",
         comparator="==",
         required=8,
         unit="engines",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -177,18 +178,20 @@ def test_the_rows_ask_for_what_is_claimed(capsys: pytest.CaptureFixture[str]) ->
     assert "rejected-nodes" in capsys.readouterr().out
 
 
-def limited(gigabytes: str, program: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(INSIDE / "limited.py"), gigabytes, str(program), "argument"]
+def limited(gigabytes: str, program: Path, seconds: str = "60") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(INSIDE / "limited.py"), gigabytes, seconds, str(program), "argument"]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
-def test_a_child_gets_so_much_memory_and_no_more(tmp_path: Path) -> None:
+def test_a_child_gets_so_much_memory_and_work_and_no_more(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("import sys; block = bytearray(200_000_000); print(sys.argv[1], len(block))\n")
     assert limited("0.5", program).stdout == "argument 200000000\n"
     refused = limited("0.1", program)
     assert refused.returncode != 0
     assert "MemoryError" in refused.stderr
+    program.write_text("while True: pass\n")
+    assert limited("0.5", program, seconds="1").returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 def test_a_child_must_run_this_checkout(tmp_path: Path) -> None:
