@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,9 @@ _LIBRARIES = {
     CUDA_PROVIDER: "onnxruntime_providers_cuda",
     TENSORRT_PROVIDER: "onnxruntime_providers_tensorrt",
 }
-_WHEEL = "onnxruntime-gpu takes the place of onnxruntime: see docs/gpu.md."
 _FATAL_ONLY = 4
+# Around this onnxruntime tells its own source files and the name of the host, which belong in no report.
+_CUDA_FAILURE = re.compile(r"CUDA failure \d+: [^;]*[^; ]")
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 
 
@@ -51,9 +53,7 @@ def create_session(
     that the others lack is refused. ``provider_options`` are onnxruntime's own, by provider.
     Raises ``DeviceError`` when a provider cannot be used here, ``VerificationError`` for a graph that cannot be read.
     """
-    missing = [reason for name in providers for reason in what_is_missing(name)]
-    if missing:
-        raise _unavailable(providers, missing)
+    require_providers(providers)
     if CUDA_PROVIDER in providers or TENSORRT_PROVIDER in providers:
         _load_cuda_wheels()
     if CPU_PROVIDER not in providers:
@@ -63,25 +63,33 @@ def create_session(
     try:
         session = ort.InferenceSession(path, sess_options=options, providers=chosen, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base class
-        reasons = [reason for name in providers for reason in _unloadable(name)]
-        if reasons:
-            raise _unavailable(providers, reasons) from error
+        unloadable = {name: _unloadable(name) for name in providers}
+        if any(unloadable.values()):
+            raise _unavailable(unloadable) from error
         if "fallback to CPU EP has been explicitly disabled" in str(error):
             raise DeviceError(
                 f"{path} has operators that {', '.join(providers)} cannot run; on the CPU they were not asked for",
                 hint=f"Add {CPU_PROVIDER} after it to allow that: the placement then counts them.",
             ) from error
-        if "CUDA failure" in str(error) or "cudaError" in str(error):
-            raise _unavailable(providers, [str(error)]) from error
+        failure = _CUDA_FAILURE.search(str(error))
+        if failure is not None:
+            raise _unavailable({name: [failure[0]] for name in providers if name in _LIBRARIES}) from error
         raise VerificationError(
             f"onnxruntime {ort.__version__} cannot load {path} for {', '.join(providers)}: {error}",
             hint="Try the CPU; if it fails there as well, the graph is damaged.",
         ) from error
     absent = [name for name in providers if name not in session.get_providers()]
     if absent:
-        reasons = [reason for name in absent for reason in _unloadable(name)]
-        raise _unavailable(absent, reasons or ["onnxruntime did not say why; its own log may"])
+        unknown = ["onnxruntime left it out and did not say why; its log on stderr may"]
+        raise _unavailable({name: _unloadable(name) or unknown for name in absent})
     return session
+
+
+def require_providers(providers: Sequence[str]) -> None:
+    """``DeviceError`` that names everything that is seen to be missing for ``providers``; see ``what_is_missing``."""
+    missing = {name: what_is_missing(name) for name in providers}
+    if any(missing.values()):
+        raise _unavailable(missing)
 
 
 def provider_name(text: str) -> str:
@@ -131,7 +139,7 @@ def _unloadable(provider: str) -> list[str]:
     try:
         ctypes.CDLL(str(folder / name))
     except OSError as error:
-        return [f"a library is missing: {error}"]
+        return [f"a library is missing or does not fit: {error}"]
     return []
 
 
@@ -143,9 +151,12 @@ def _load_cuda_wheels() -> None:
             load()
 
 
-def _unavailable(providers: Sequence[str], reasons: Sequence[str]) -> DeviceError:
-    told = "; ".join(dict.fromkeys(reasons))
+def _unavailable(reasons: Mapping[str, Sequence[str]]) -> DeviceError:
+    """The error for providers with the reasons why each cannot work; those without one are passed over."""
+    lacking = {name: found for name, found in reasons.items() if found}
+    told = "; ".join(dict.fromkeys(reason for found in lacking.values() for reason in found))
     hint = "Choose another target or provider; `pocketformer doctor` lists what is here."
-    if any("built without" in reason or "library is missing" in reason for reason in reasons):
-        hint = f"{_WHEEL} {hint}"
-    return DeviceError(f"{', '.join(providers)} cannot be used here: {told}", hint=hint)
+    if any(name in _LIBRARIES for name in lacking):
+        hint = "It needs an NVIDIA GPU and its driver, onnxruntime-gpu in place of onnxruntime, CUDA and cuDNN: see "
+        hint += "docs/gpu.md; `pocketformer doctor` lists what is here."
+    return DeviceError(f"{', '.join(lacking)} cannot be used here: {told}", hint=hint)

@@ -25,9 +25,9 @@ _EVENT_DEFAULT = 0
 class CudaDevice:
     """The GPU with this ``index`` among those that CUDA shows; the context is the one that onnxruntime uses too.
 
-    ``compute_capability`` is such as "8.9", ``stream`` the handle of the stream that everything here goes to.
-    Raises ``DeviceError`` without a driver or such a GPU, and whenever the driver reports an error. ``library`` takes
-    the place of the driver's library in tests.
+    ``compute_capability`` is such as "8.9", ``pci_bus_id`` such as "0000:01:00.0", ``stream`` the handle of the stream
+    that everything here goes to. Raises ``DeviceError`` without a driver or such a GPU, and whenever the driver reports
+    an error. ``library`` takes the place of the driver's library in tests.
     """
 
     def __init__(self, index: int = 0, *, library: Any = None) -> None:
@@ -44,6 +44,9 @@ class CudaDevice:
         device = ctypes.c_int()
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(index))
         self.compute_capability = f"{self._attribute(_MAJOR, device)}.{self._attribute(_MINOR, device)}"
+        name = ctypes.create_string_buffer(32)
+        self._call("cuDeviceGetPCIBusId", name, ctypes.c_int(len(name)), device)
+        self.pci_bus_id = name.value.decode("ascii", "replace")
         self._context = ctypes.c_void_p()
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         self.make_current()
@@ -130,8 +133,8 @@ class CudaDevice:
         )
 
 
-def gpu_is_here() -> Optional[str]:
-    """None where CUDA shows a GPU, else why not."""
+def why_no_gpu() -> Optional[str]:
+    """What keeps CUDA from working here; None where it shows a GPU."""
     try:
         CudaDevice()
     except DeviceError as error:
