@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import csv
+import functools
 import getpass
 import random
 import shutil
@@ -308,13 +309,32 @@ def loopback(server: Server, tmp_path: Path) -> Iterator[Loopback]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Fail on a skip where everything is installed, so that a hole in the tests is seen."""
+    """Fail on a skip where everything is installed, so that a hole in the tests is seen.
+
+    A GPU is not installed: without one, what needs it may be skipped.
+    """
     report = yield
     if (
         report.skipped
         and os.environ.get("POCKETFORMER_FORBID_SKIPS") == "1"
         and not hasattr(report, "wasxfail")
+        and not (item.get_closest_marker("gpu") and why_no_gpu())
     ):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped where skips are forbidden: {report.longrepr}"
     return report
+
+
+@functools.cache
+def why_no_gpu() -> str | None:
+    """What keeps tests marked ``gpu`` from running here; None where CUDA shows a GPU."""
+    from pocketformer.runtime.backends.cuda import why_no_gpu
+
+    return why_no_gpu()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none, and say why."""
+    reason = why_no_gpu() if item.get_closest_marker("gpu") else None
+    if reason is not None:
+        pytest.skip(f"needs an NVIDIA GPU: {reason}")

@@ -22,7 +22,9 @@ def command(as_json: bool) -> None:
         return
     for finding in findings:
         state = finding.version or "missing"
-        click.echo(f"{finding.package:<22} {state:<12} {finding.purpose}")
+        click.echo(f"{finding.package:<25} {state:<12} {finding.purpose}")
+        if finding.reason:
+            click.echo(f"{'':<25} {finding.reason}")
     missing = [finding for finding in findings if finding.version is None]
     # What no extra brings (the base install, NVIDIA's own index) is shown above and needs no command here.
     extras = sorted({finding.extra for finding in missing if finding.extra})

@@ -49,7 +49,7 @@ def show_command(target: str, as_json: bool) -> None:
 
 
 @command.command("probe")
-@click.argument("address", required=False, metavar="[ssh://user@host[:port]]")
+@click.argument("address", required=False, metavar="[gpu|ssh://user@host[:port]]")
 @click.option("--python", metavar="PATH", help="Python on the device.  [default: python3]")
 @click.option("--identity", type=PATH, help="Private key; passwords are never used.")
 @click.option("--known-hosts", type=PATH, help="File with the device's host key.")
@@ -64,7 +64,12 @@ def probe_command(
     folder: Optional[str],
     as_json: bool,
 ) -> None:
-    """What this machine has, or a device reached over SSH."""
+    """What this machine has, its NVIDIA GPUs (gpu), or what a device reached over SSH has."""
+    if address == "gpu":
+        from pocketformer.targets.nvml import probe_gpus
+
+        _print({"gpus": probe_gpus()}, as_json)
+        return
     if address is None:
         if any(value is not None for value in (python, identity, known_hosts, folder)):
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")

@@ -227,8 +227,8 @@ def measure_remote(
 
 def build_engine_row(place: Place, context: RunContext, folder: Path) -> Row:
     """Build the engine for the profile's GPU; status ``built``, and no figure of anything that ran."""
-    from pocketformer.export.tensorrt.fingerprint import read_fingerprint
     from pocketformer.pipeline.engine_stages import tensorrt_stage
+    from pocketformer.runtime.fingerprint import read_fingerprint
 
     config = engine_config(place)
     folder.mkdir(parents=True)

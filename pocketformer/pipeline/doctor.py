@@ -1,4 +1,7 @@
-"""What is installed, what is missing, and which verbs need it. Nothing is imported to find out."""
+"""What is installed, what is missing, and which verbs need it.
+
+Packages are looked up without importing them. For a GPU, the driver and onnxruntime are asked.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,21 @@ import dataclasses
 from dataclasses import dataclass
 from importlib import metadata
 
+from pocketformer.targets.agent.device import PACKAGES
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One package: its installed version (None when missing), the extra that brings it, and what it is for."""
+    """One package or part of the machine, the extra that brings it, and what it is for.
+
+    ``version`` is what is there, None when it is missing; ``reason`` says why, where more is known than that.
+    """
 
     package: str
     version: str | None
     extra: str
     purpose: str
+    reason: str | None = None
 
     def to_dict(self) -> dict[str, str | None]:
         """Plain values for JSON."""
@@ -47,16 +56,57 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("tensorrt-rtx-cu12", "tensorrt-rtx", "export --format tensorrt, without a GPU"),
     ("tensorrt", "", "export --format tensorrt, in place of the above where it is installed"),
     ("matplotlib", "compress", "pictures of a report as PNG"),
+    ("nvidia-ml-py", "gpu", "targets probe gpu; power and throttling of a GPU"),
+    ("onnxruntime-gpu", "", "predict and verify on a GPU, in place of onnxruntime"),
 )
+_GPU_VERBS = "predict and verify on a GPU"
 
 
 def examine() -> list[Finding]:
-    """Look for every package that some verb uses."""
-    return [Finding(name, _version(name), extra, purpose) for name, extra, purpose in _PACKAGES]
+    """Look for every package that some verb uses, and for what a GPU needs."""
+    packages = [Finding(name, _version(name), extra, purpose) for name, extra, purpose in _PACKAGES]
+    return [*packages, *_gpu()]
+
+
+def _gpu() -> list[Finding]:
+    """NVIDIA's driver, the GPUs that it shows, and onnxruntime's providers for them."""
+    from pocketformer.runtime.errors import UnavailableError
+    from pocketformer.targets.nvml import probe_gpus
+
+    try:
+        gpus = probe_gpus()
+        found = Finding(
+            "NVIDIA GPU",
+            ", ".join(str(gpu["name"]) for gpu in gpus) or None,
+            "",
+            "targets probe gpu",
+            None if gpus else "NVML shows none",
+        )
+    except UnavailableError as error:
+        found = Finding("NVIDIA GPU", None, "", "targets probe gpu", error.message)
+    try:
+        from pocketformer.runtime import providers
+    except ImportError as error:
+        return [found, Finding("GPU providers", None, "", _GPU_VERBS, str(error))]
+    driver = providers.driver_missing()
+    rows = [
+        found,
+        Finding("NVIDIA driver", None if driver else "found", "", _GPU_VERBS, "; ".join(driver) or None),
+    ]
+    for name in (providers.CUDA_PROVIDER, providers.TENSORRT_PROVIDER):
+        lacking = [reason for reason in providers.what_is_missing(name) if reason not in driver]
+        rows.append(
+            Finding(
+                name, None if lacking else _version("onnxruntime"), "", _GPU_VERBS, "; ".join(lacking) or None
+            )
+        )
+    return rows
 
 
 def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
+    for distribution in PACKAGES.get(name, (name,)):  # vendors build their own onnxruntime
+        try:
+            return metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None

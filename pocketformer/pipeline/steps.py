@@ -44,7 +44,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
-    Step(name="quantize", version=3, config=QuantizeConfig, function=quantize_stage),
+    Step(name="quantize", version=4, config=QuantizeConfig, function=quantize_stage),
     Step(
         name="tensorrt",
         version=1,
@@ -53,7 +53,7 @@ STEPS: tuple[Step, ...] = (
         packages=("tensorrt", "tensorrt-rtx-cu12"),
     ),
     Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
-    Step(name="bench", version=2, config=BenchConfig, function=bench_stage),
+    Step(name="bench", version=3, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )
 STEP_NAMES: tuple[str, ...] = tuple(step.name for step in STEPS)

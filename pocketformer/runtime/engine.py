@@ -1,18 +1,18 @@
-"""The engine that runs a bundle's graph: onnxruntime on the CPU, set up as it was when measured."""
+"""The engine that runs a bundle's graph: onnxruntime, or TensorRT for what is built already."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pocketformer.runtime.errors import InputError, VerificationError
-from pocketformer.runtime.manifest import SessionSettings
+from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
 
 FloatArray = NDArray[np.float32]
 
@@ -25,32 +25,52 @@ _OPTIMIZATION = {
 _ERRORS_ONLY = 3  # onnxruntime's log_severity_level: its warnings go to stderr of the host program
 
 
+class Engine(Protocol):
+    """What predicts: any engine that a bundle may ask for."""
+
+    input_names: tuple[str, ...]
+    output_shape: tuple[Any, ...]
+    providers: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> FloatArray:
+        """Logits [batch, labels]."""
+
+
 class OnnxRuntimeEngine:
     """One onnxruntime session over ``model_path``; ``run`` may be called from several threads at once.
 
-    ``input_names`` are the graph's own inputs in its order, ``providers`` what really runs it.
-    Raises ``VerificationError`` when onnxruntime cannot load the graph.
+    ``input_names`` are the graph's own inputs in its order, ``providers`` those that were asked for: beyond the
+    CPU's, nothing falls back in silence (``providers.create_session``), and ``placement`` tells what ran where.
+    ``provider_options`` are onnxruntime's own, by provider; with ``profile_prefix`` the session writes a profile.
+    Raises ``VerificationError`` when onnxruntime cannot load the graph, ``DeviceError`` when a provider is missing.
     """
 
-    def __init__(self, model_path: Union[str, Path], settings: Optional[SessionSettings] = None) -> None:
+    def __init__(
+        self,
+        model_path: Union[str, Path],
+        settings: Optional[SessionSettings] = None,
+        *,
+        provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
+        profile_prefix: Optional[str] = None,
+    ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         path = str(model_path)
-        try:
-            session = ort.InferenceSession(
-                path,
-                sess_options=session_options(self.settings),
-                providers=["CPUExecutionProvider"],
-                enable_fallback=0,  # it prints to stdout, and there is nothing to fall back to
-            )
-        except Exception as error:  # onnxruntime's own exceptions share no base class
-            raise VerificationError(
-                f"onnxruntime {ort.__version__} cannot load {path}: {error}",
-                hint="Copy the bundle again, or install the onnxruntime that its manifest names, or newer.",
-            ) from error
+        options = session_options(self.settings)
+        if profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = profile_prefix
+        if self.settings.providers == (CPU_PROVIDER,):
+            session = _cpu_session(path, options)
+        else:
+            from pocketformer.runtime.providers import create_session
+
+            session = create_session(path, options, self.settings.providers, provider_options)
         self.model_path = path
         self.input_names: tuple[str, ...] = tuple(item.name for item in session.get_inputs())
-        self.output_name: str = session.get_outputs()[0].name
-        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        output = session.get_outputs()[0]
+        self.output_name: str = output.name
+        self.output_shape: tuple[Any, ...] = tuple(output.shape)
+        self.providers: tuple[str, ...] = self.settings.providers
         self.session = session
         self._outputs = [self.output_name]
         self._run = session.run
@@ -75,6 +95,33 @@ class OnnxRuntimeEngine:
                 hint="Check shapes and types, and the bundle itself with `pocketformer verify`.",
             ) from error
         return output
+
+
+def open_engine(graph: Path, settings: SessionSettings) -> Engine:
+    """The engine for a bundle's graph: onnxruntime for an ONNX file, TensorRT for a built ``.engine``.
+
+    Raises as ``OnnxRuntimeEngine`` and ``TensorrtEngine`` do.
+    """
+    if graph.suffix == ".engine":
+        from pocketformer.runtime.backends.tensorrt import TensorrtEngine
+
+        return TensorrtEngine(graph)
+    return OnnxRuntimeEngine(graph, settings)
+
+
+def _cpu_session(path: str, options: Any) -> Any:
+    try:
+        return ort.InferenceSession(
+            path,
+            sess_options=options,
+            providers=[CPU_PROVIDER],
+            enable_fallback=0,  # it prints to stdout, and there is nothing to fall back to
+        )
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        raise VerificationError(
+            f"onnxruntime {ort.__version__} cannot load {path}: {error}",
+            hint="Copy the bundle again, or install the onnxruntime that its manifest names, or newer.",
+        ) from error
 
 
 def session_options(settings: SessionSettings) -> Any:

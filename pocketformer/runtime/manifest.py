@@ -18,6 +18,7 @@ from pocketformer.runtime.errors import InputError, PocketformerError, Verificat
 
 MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
+CPU_PROVIDER = "CPUExecutionProvider"
 GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
 PREPROCESSING_KINDS = ("text",)
 POSTPROCESSING_KINDS = ("softmax_labels",)
@@ -44,12 +45,14 @@ class SessionSettings:
 
     ``intra_op_threads`` 0 means as many as this process may use. ``spinning`` lets idle threads wait
     busily: faster answers, more energy. ``graph_optimization`` is one of ``GRAPH_OPTIMIZATIONS``.
+    ``providers`` are onnxruntime's execution providers, the preferred one first; only those run the graph.
     """
 
     intra_op_threads: int = 0
     spinning: bool = True
     graph_optimization: str = "all"
     memory_arena: bool = True
+    providers: tuple[str, ...] = (CPU_PROVIDER,)
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,9 @@ class _Fields:
             raise _wrong(self._at(key), wanted, value)
         return value
 
+    def has(self, key: str) -> bool:
+        return key in self._values
+
     def text(self, key: str) -> str:
         value: str = self._get(key, str, "text")
         if not value:
@@ -344,6 +350,8 @@ def _session(fields: _Fields) -> SessionSettings:
         spinning=fields.boolean("spinning"),
         graph_optimization=fields.choice("graph_optimization", GRAPH_OPTIMIZATIONS),
         memory_arena=fields.boolean("memory_arena"),
+        # The only key that came later: a bundle without it is for the CPU.
+        providers=fields.names("providers") if fields.has("providers") else (CPU_PROVIDER,),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketformer.runtime.engine import FloatArray, OnnxRuntimeEngine
+from pocketformer.runtime.engine import Engine, FloatArray, open_engine
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.manifest import Manifest, SessionSettings, read_manifest
 from pocketformer.runtime.results import Prediction
@@ -29,7 +29,7 @@ class Model:
     and the golden samples are batches of one.
     """
 
-    def __init__(self, manifest: Manifest, engine: OnnxRuntimeEngine, encoder: TextEncoder) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, encoder: TextEncoder) -> None:
         self.manifest = manifest
         self.engine = engine
         self.encoder = encoder
@@ -84,7 +84,8 @@ def load(path: Union[str, Path], *, session: Optional[SessionSettings] = None) -
     """Load the bundle in the directory ``path``; ``session`` replaces the settings that it was measured with.
 
     Sizes of files are compared with the manifest, their hashes are not: that is what ``verify`` is for.
-    Raises ``InputError`` when there is no bundle, ``VerificationError`` when it is damaged.
+    Raises ``InputError`` when there is no bundle, ``VerificationError`` when it is damaged, ``UnavailableError`` when
+    the device or library that it asks for is not here.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
@@ -100,7 +101,7 @@ def load(path: Union[str, Path], *, session: Optional[SessionSettings] = None) -
                 f"{folder / name} has {size} bytes, its manifest says {entry.bytes}",
                 hint="The file was changed or only partly copied: copy the bundle again.",
             )
-    engine = OnnxRuntimeEngine(folder / manifest.graph, manifest.session if session is None else session)
+    engine = open_engine(folder / manifest.graph, manifest.session if session is None else session)
     preprocessing = manifest.preprocessing
     encoder = TextEncoder(
         folder / preprocessing.tokenizer_file,
@@ -112,7 +113,7 @@ def load(path: Union[str, Path], *, session: Optional[SessionSettings] = None) -
     return Model(manifest, engine, encoder)
 
 
-def _check_graph(folder: Path, manifest: Manifest, engine: OnnxRuntimeEngine, encoder: TextEncoder) -> None:
+def _check_graph(folder: Path, manifest: Manifest, engine: Engine, encoder: TextEncoder) -> None:
     """Refuse a manifest that describes another graph than the one beside it."""
     graph = folder / manifest.graph
     hint = "Graph and manifest are of different bundles: copy the bundle again."
@@ -123,7 +124,7 @@ def _check_graph(folder: Path, manifest: Manifest, engine: OnnxRuntimeEngine, en
             f"its manifest says {', '.join(sorted(stated))}",
             hint=hint,
         )
-    shape = engine.session.get_outputs()[0].shape
+    shape = engine.output_shape
     if len(shape) != 2 or not isinstance(shape[1], int):
         shape = engine.run(encoder.encode_one("a")).shape  # the graph does not say: ask it
     if len(shape) != 2 or shape[1] != len(manifest.postprocessing.labels):

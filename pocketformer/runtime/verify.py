@@ -9,7 +9,7 @@ from typing import Any, Union
 
 import numpy as np
 
-from pocketformer.runtime.errors import InputError, PocketformerError
+from pocketformer.runtime.errors import InputError, PocketformerError, UnavailableError
 from pocketformer.runtime.golden import GoldenSample, golden_from_jsonl
 from pocketformer.runtime.manifest import Manifest, folder_exists, read_manifest, sha256_file
 from pocketformer.runtime.model import Model, load
@@ -45,7 +45,7 @@ def verify(path: Union[str, Path]) -> VerifyReport:
     samples can be read; ``load`` works; then over all golden samples ``tokenizer`` gives the same ids,
     ``logits`` lie within the manifest's tolerance, ``labels`` are the same. A check whose ground is gone
     is left out. A damaged bundle gives ``ok`` False and never an exception; ``InputError`` is raised only
-    when ``path`` is no directory.
+    when ``path`` is no directory, ``UnavailableError`` when the GPU, driver or library that it asks for is not here.
     """
     folder = Path(path)
     if not folder_exists(folder):
@@ -58,6 +58,8 @@ def verify(path: Union[str, Path]) -> VerifyReport:
         """Run a check that yields something for later ones; None when it fails."""
         try:
             value, detail = work()
+        except UnavailableError:
+            raise  # the machine lacks what the bundle asks for, which says nothing of the bundle
         except (PocketformerError, OSError, UnicodeDecodeError) as error:
             checks.append(Check(name, False, getattr(error, "message", None) or str(error)))
             return None

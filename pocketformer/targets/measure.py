@@ -8,11 +8,9 @@ from typing import TypeVar
 
 from pocketformer.runtime.errors import InputError
 from pocketformer.runtime.results import LatencySummary
-from pocketformer.runtime.timing import measure_interleaved
+from pocketformer.runtime.timing import WARM_FOR_S, measure_interleaved
 
 Input = TypeVar("Input")
-# An even number of warm-up calls keeps each timed call on the same input as the untimed call before it.
-_WARMUP = 4
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,8 @@ def measure(
     inputs_by_workload: Mapping[str, Sequence[Input]],
     *,
     rounds: int = 50,
-    warmup: int = _WARMUP,
+    warmup: int = 4,
+    warm_for_s: float = WARM_FOR_S,
     time_limit_s: float | None = None,
     on_workload: Callable[[str], None] | None = None,
 ) -> dict[str, dict[str, WorkloadTiming]]:
@@ -50,7 +49,9 @@ def measure(
         if on_workload is not None:
             on_workload(workload)
         calls = {name: _cycling(candidate, inputs) for name, candidate in candidates.items()}
-        samples = measure_interleaved(calls, warmup=warmup, rounds=rounds, time_limit_s=time_limit_s)
+        samples = measure_interleaved(
+            calls, warmup=warmup, rounds=rounds, warm_for_s=warm_for_s, time_limit_s=time_limit_s
+        )
         for name, seconds in samples.items():
             timings[name][workload] = WorkloadTiming(
                 seconds=tuple(seconds), latency=LatencySummary.from_seconds(seconds)
@@ -58,18 +59,6 @@ def measure(
     return timings
 
 
-def _cycling(candidate: Callable[[Input], object], inputs: Sequence[Input]) -> Callable[[], object]:
-    """A call without arguments that goes to the next input every second call.
-
-    Each round makes an untimed and a timed call; going on with every call would time only every second input.
-    """
-    calls = 0
-    count = len(inputs)
-
-    def call() -> object:
-        nonlocal calls
-        position = (calls >> 1) % count
-        calls += 1
-        return candidate(inputs[position])
-
-    return call
+def _cycling(candidate: Callable[[Input], object], inputs: Sequence[Input]) -> Callable[[int], object]:
+    """A call that takes the next input in every round, and the first again after the last."""
+    return lambda turn: candidate(inputs[turn % len(inputs)])

@@ -116,6 +116,11 @@ def energy_j(samples: Sequence[tuple[float, TegrastatsSample]], idle_mw: float |
     if len(samples) < 2 or len(rails) != 1 or None in rails:
         return None
     points = [(seconds, float(total_power_mw(sample) or 0) - (idle_mw or 0.0)) for seconds, sample in samples]
+    return integrate_power_j(points)
+
+
+def integrate_power_j(points: Sequence[tuple[float, float]]) -> float:
+    """Energy in J of (monotonic seconds, mW) by the trapezoid rule; ``ValueError`` when the seconds go backwards."""
     millijoules = 0.0
     for index in range(1, len(points)):
         (before, first), (after, second) = points[index - 1], points[index]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt.fingerprint import check_fingerprint
 from pocketformer.export.tensorrt.library import load_library
 from pocketformer.runtime.errors import MissingDependencyError
+from pocketformer.runtime.fingerprint import check_fingerprint
 
 OPTIONS = ("--threads", "1", "--max-length", "16")
 

@@ -157,7 +157,7 @@ def test_targets(cli: Any) -> None:
 def test_doctor_names_what_is_missing(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from importlib import metadata
 
-    assert {"package", "version", "extra", "purpose"} == set(cli("doctor", "--json").json[0])
+    assert {"package", "version", "extra", "purpose", "reason"} == set(cli("doctor", "--json").json[0])
     real = metadata.version
 
     def version(name: str) -> str:

@@ -13,12 +13,12 @@ from typing import Any
 
 from pocketformer.export.tensorrt.compatibility import require_compatible
 from pocketformer.export.tensorrt.config import EngineConfig, Profile
-from pocketformer.export.tensorrt.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.export.tensorrt.layers import layers_path, parse_layers, precision_counts
 from pocketformer.export.tensorrt.library import Library, Log, load_library
 from pocketformer.export.tensorrt.progress import Monitor, OnProgress
 from pocketformer.export.tensorrt.typed_graph import graph_precision
 from pocketformer.runtime.errors import ExportError, InputError
+from pocketformer.runtime.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.runtime.manifest import sha256_file
 from pocketformer.runtime.results import StepResult
 

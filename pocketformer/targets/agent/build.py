@@ -20,7 +20,7 @@ def agent_sources() -> dict[str, Path]:
     targets = _PACKAGE / "targets"
     files = [
         _PACKAGE / "__init__.py",
-        *(_PACKAGE / "runtime").glob("*.py"),
+        *(_PACKAGE / "runtime").rglob("*.py"),
         *(targets / name for name in _TARGETS),
         *(path for path in (targets / "agent").glob("*.py") if path.name not in _HOST_ONLY),
     ]

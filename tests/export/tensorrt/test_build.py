@@ -10,11 +10,11 @@ from onnx import TensorProto, helper
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.tensorrt.build import build_engine
 from pocketformer.export.tensorrt.config import PRECISIONS, EngineConfig, Profile
-from pocketformer.export.tensorrt.fingerprint import check_fingerprint
 from pocketformer.export.tensorrt.layers import layers_path
 from pocketformer.export.tensorrt.library import Library
 from pocketformer.export.tensorrt.progress import BuildProgress
 from pocketformer.runtime.errors import ExportError, InputError
+from pocketformer.runtime.fingerprint import check_fingerprint
 from pocketformer.runtime.results import StepResult
 
 ADA = EngineConfig(compute_capabilities=("8.9",), profile=Profile(batch=(1, 2, 4), sequence=(1, 16, 64)))
@@ -48,7 +48,7 @@ def test_an_engine_is_built_with_fingerprint_and_layers(
         library_version=library.version,
         compute_capability="8.9",
         graph=typed_graphs[precision],
-        profile=ADA.profile,
+        profile=ADA.profile.to_dict(),
         precision=precision,
     )
     assert found.status == "built"

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt.config import Profile
-from pocketformer.export.tensorrt.fingerprint import (
+from pocketformer.runtime.errors import VerificationError
+from pocketformer.runtime.fingerprint import (
     Fingerprint,
     check_fingerprint,
     fingerprint_path,
     read_fingerprint,
 )
-from pocketformer.runtime.errors import VerificationError
 from pocketformer.runtime.manifest import sha256_file
+
+PROFILE = {"batch": [1, 1, 8], "sequence": [1, 32, 128]}
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def engine(tmp_path: Path) -> Path:
         compute_capabilities=("8.6", "8.9"),
         graph_sha256=sha256_file(graph),
         engine_sha256=sha256_file(path),
-        profile=Profile().to_dict(),
+        profile=PROFILE,
         precision="fp16",
     )
     fingerprint_path(path).write_text(fingerprint.to_json())
@@ -51,7 +52,7 @@ def test_an_engine_that_fits_is_let_through(engine: Path) -> None:
         library_version="1.7.1",
         compute_capability="8.9",
         graph=engine.with_name("model.onnx"),
-        profile=Profile(),
+        profile=PROFILE,
         precision="fp16",
     )
     assert found.library == "tensorrt_rtx"
@@ -65,7 +66,7 @@ def test_an_engine_that_fits_is_let_through(engine: Path) -> None:
         ({"library_version": "1.8.0"}, "library version is 1.7.1, wanted is 1.8.0"),
         ({"compute_capability": "12.0"}, "compute capability 8.6, 8.9, wanted is 12.0"),
         ({"precision": "int8"}, "precision is fp16, wanted is int8"),
-        ({"profile": Profile(batch=(1, 2, 4))}, "its profile is"),
+        ({"profile": {**PROFILE, "batch": [1, 2, 4]}}, "its profile is"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_command_that_mends_it(

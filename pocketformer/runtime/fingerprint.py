@@ -1,7 +1,7 @@
 """What an engine was built from and for, written beside it, and the refusal of one that does not fit.
 
 An engine is machine code for one library version and some GPUs. A library that loads a foreign one fails late and
-without a reason, so the fingerprint is compared first.
+without a reason, so the fingerprint is compared first: here, because that is done where the engine runs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
-from pocketformer.export.tensorrt.config import Profile
 from pocketformer.runtime.errors import VerificationError
 from pocketformer.runtime.manifest import sha256_file
 
@@ -21,7 +20,7 @@ SCHEMA_VERSION = 1
 BUILT = "built"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Fingerprint:
     """What an engine is: ``library`` and its exact version, compute capabilities, hashes, shapes, precision.
 
@@ -62,24 +61,25 @@ def read_fingerprint(engine: Path) -> Fingerprint:
             f"{path} is missing or damaged: {error}",
             hint="Build the engine again; its fingerprint comes with it.",
         ) from error
-    return Fingerprint(**known | {"compute_capabilities": tuple(known["compute_capabilities"])})
+    known["compute_capabilities"] = tuple(known["compute_capabilities"])
+    return Fingerprint(**known)
 
 
 def check_fingerprint(
     engine: Path,
     *,
-    library: str | None = None,
-    library_version: str | None = None,
-    compute_capability: str | None = None,
-    graph: Path | None = None,
-    profile: Profile | None = None,
-    precision: str | None = None,
+    library: Optional[str] = None,
+    library_version: Optional[str] = None,
+    compute_capability: Optional[str] = None,
+    graph: Optional[Path] = None,
+    profile: Optional[Mapping[str, Any]] = None,
+    precision: Optional[str] = None,
 ) -> Fingerprint:
     """Hold the engine to its fingerprint and to what is wanted of it; what is None is not compared.
 
     ``library`` is "tensorrt" or "tensorrt_rtx", ``compute_capability`` that of the GPU that it shall run on,
-    ``graph`` the typed ONNX file. Raises ``VerificationError`` that names every difference and the command that
-    builds the engine anew.
+    ``graph`` the typed ONNX file, ``profile`` as the fingerprint holds it. Raises ``VerificationError`` that names
+    every difference and the command that builds the engine anew.
     """
     known = read_fingerprint(engine)
     if not engine.is_file():
@@ -93,7 +93,7 @@ def check_fingerprint(
         ("library", library, known.library),
         ("library version", library_version, known.library_version),
         ("precision", precision, known.precision),
-        ("profile", profile and profile.to_dict(), dict(known.profile)),
+        ("profile", profile and dict(profile), dict(known.profile)),
     ):
         if wanted is not None and wanted != built:
             differences.append(f"its {what} is {built}, wanted is {wanted}")
@@ -110,7 +110,7 @@ def check_fingerprint(
     return known
 
 
-def _rebuild(known: Fingerprint, compute_capability: str | None, precision: str | None) -> str:
+def _rebuild(known: Fingerprint, compute_capability: Optional[str], precision: Optional[str]) -> str:
     capabilities = (compute_capability,) if compute_capability else known.compute_capabilities
     options = " ".join(f"--compute-capability {item}" for item in capabilities)
     return (

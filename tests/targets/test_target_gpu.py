@@ -1,0 +1,106 @@
+"""A GPU is measured by code that measures the CPU as well: there it runs here, and refuses what is not here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pocketformer.runtime import providers
+from pocketformer.runtime.engine import OnnxRuntimeEngine
+from pocketformer.runtime.errors import DeviceError, InputError
+from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
+from pocketformer.targets.gpu import measure_gpu, time_on_device
+
+
+@pytest.fixture(scope="module")
+def small_bundle(
+    tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    from pocketformer.compress.models import load_classifier
+    from pocketformer.export.bundle import write_bundle
+    from pocketformer.export.onnx_export import export_onnx
+
+    folder = tmp_path_factory.mktemp("gpu")
+    model = load_classifier(tiny_model_dir)
+    return write_bundle(
+        folder / "bundle",
+        graph=export_onnx(model, tiny_model_dir, folder / "model.onnx").output,
+        tokenizer_json=tiny_model_dir / "tokenizer.json",
+        labels=("animal", "place", "person"),
+        max_length=16,
+        pad_id=0,
+        golden_texts=tiny_texts[:4],
+        precision="fp32",
+        target="cpu",
+        session=SessionSettings(intra_op_threads=1, spinning=False),
+        provenance={},
+        name="tiny",
+        license_text=None,
+    ).output
+
+
+def test_the_same_code_measures_the_cpu(small_bundle: Path, tiny_texts: list[str]) -> None:
+    result = measure_gpu(small_bundle, tiny_texts[:6], providers=[CPU_PROVIDER], rounds=5, time_limit_s=1.0)
+    assert result.providers == (CPU_PROVIDER,)
+    assert set(result.host) == {"real", "1x32"}  # the tiny model has 64 positions
+    assert len(result.host["1x32"].seconds) == 5
+    assert [note.split()[0] for note in result.notes] == ["1x128", "8x128"]
+    assert result.placement is not None
+    assert result.placement.nodes[CPU_PROVIDER] > 10
+    assert result.fallback_operators == {}
+    assert (dict(result.device), result.gpu, result.watch, result.energy) == ({}, None, None, None)
+    told = result.to_dict()
+    assert json.loads(json.dumps(told))["fallback_operators"] == {}
+
+
+def test_calls_on_bound_data_are_timed_by_the_device(small_bundle: Path) -> None:
+    engine = OnnxRuntimeEngine(small_bundle / "model.onnx", SessionSettings(intra_op_threads=1))
+    calls: list[Any] = []
+
+    def seconds(work: Any) -> float:
+        calls.append(work())
+        return 0.001 * len(calls)
+
+    stand_in = SimpleNamespace(index=0, seconds=seconds)  # for CudaDevice, whose events need a GPU
+    feeds = [
+        {
+            name: np.ones((1, length), dtype=np.int64)
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        }
+        for length in (3, 8)
+    ]
+    timing = time_on_device(stand_in, engine, feeds, rounds=6, place="cpu")  # type: ignore[arg-type]
+    assert timing.seconds == pytest.approx([0.001, 0.002, 0.003, 0.004, 0.005, 0.006])
+    assert timing.latency.samples == len(calls) == 6
+
+
+def test_without_a_gpu_nothing_is_measured(small_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "DRIVER_LIBRARY", "libno-such-driver.so.1")
+    with pytest.raises(DeviceError, match="no NVIDIA driver") as caught:
+        measure_gpu(small_bundle, ["cat"])
+    assert caught.value.exit_code == 4
+    with pytest.raises(InputError, match="no texts"):
+        measure_gpu(small_bundle, [])
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_is_measured(small_bundle: Path, tiny_texts: list[str]) -> None:
+    result = measure_gpu(
+        small_bundle,
+        tiny_texts[:6],
+        providers=[providers.CUDA_PROVIDER, CPU_PROVIDER],
+        rounds=5,
+        energy_s=1.0,
+    )
+    assert result.placement is not None
+    assert result.placement.nodes[providers.CUDA_PROVIDER] > 0
+    assert result.gpu is not None
+    assert result.watch is not None
+    for name, timing in result.device.items():
+        assert min(timing.seconds) > 0.0
+        assert timing.latency.p50 < result.host[name].latency.p90
