@@ -1,6 +1,8 @@
-"""The claims of the demo as a table that measures itself; ``benchmarks/evidence_demo.py`` is the command.
+"""The project's claims as tables that measure themselves; ``evidence_demo.py`` and ``evidence_devices.py`` run them.
 
-``table``: a row, how it is judged, how results are written and shown. ``workspace``: this commit, its code
-key, clones, child processes. ``runs``: the long runs that rows share. ``rows``: one function a row.
-``inside``: small programs that run in the environments under test, with nothing of this one.
+For every table: ``table`` (a row, how it is judged, how results are written and shown), ``workspace`` (this commit,
+its code key, clones, child processes), ``kept`` (what took long is made once for this code), ``command``.
+The demo's: ``runs`` (the long runs that rows share), ``rows`` (one function a row). The devices': ``devices`` (what
+rows share), ``engine_rows``, ``architectures``, ``planted_graphs``.
+``inside``: small programs that run as processes of their own.
 """

@@ -9,7 +9,6 @@ from time import perf_counter
 
 from evidence.runs import Finished, Runs
 from evidence.table import EvidenceError, Measured, Row
-from evidence.workspace import usable_cores
 
 CORES = 2
 _COLD_STARTS = 7
@@ -218,15 +217,6 @@ def _differing(runs: Runs, one: Finished, other: Finished, how: str) -> Measured
 def _same_graph(one: Finished, other: Finished) -> str:
     same = (one.bundle / "model.onnx").read_bytes() == (other.bundle / "model.onnx").read_bytes()
     return f"the two model.onnx are {'equal' if same else 'not equal'} byte for byte"
-
-
-def cores_note() -> str:
-    """A word of warning when the machine has fewer cores than the table is about."""
-    return (
-        ""
-        if usable_cores() == CORES
-        else f"Only {usable_cores()} core is usable; the table is about {CORES}."
-    )
 
 
 _FASTER = "Faster than PyTorch eager, p50"

@@ -1,35 +1,22 @@
-"""The long runs behind the table. Each is made at most once in a call, kept under its code key, and shared by rows.
+"""The long runs behind the demo's table, shared by its rows and kept as ``kept`` says.
 
-A run is kept in ``out/evidence/KEY/NAME`` and valid when its ``done.json`` is there, which is written last.
-``KEY`` is ``Repository.code_key``: a run made by other code, or on another machine, is never found. Kept are the
-runs' own files, and of figures only how long ``make demo`` took; everything else is measured from them anew.
+Of figures only how long ``make demo`` took is kept; everything else is measured anew from the runs' own files.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
+from evidence.kept import Kept, Make
 from evidence.table import EvidenceError
-from evidence.workspace import (
-    Repository,
-    base_interpreter,
-    child_environment,
-    end_of,
-    kill_group,
-    output_of,
-    run_logged,
-    started,
-    usable_cores,
-)
+from evidence.workspace import base_interpreter, end_of, kill_group, run_logged, started, usable_cores
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.storage import load_report
 from pocketformer.runtime.errors import BudgetNotMetError
@@ -39,9 +26,6 @@ INSIDE = Path(__file__).parent / "inside"
 _WHOLE = (0, BudgetNotMetError.exit_code)
 # Of what the stage took in the uninterrupted run.
 _KILL_AFTER = 0.4
-
-Make = Callable[[Path], dict[str, Any]]
-Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,36 +64,31 @@ class Finished:
         return Path(data["test"]), str(data.get("text_column", "text"))
 
 
-class Runs:
-    """All runs of one call of the evidence."""
+class Runs(Kept):
+    """All runs of one call of the demo's evidence."""
 
-    def __init__(self, repository: Repository, *, say: Callable[[str], None] = lambda _: None) -> None:
-        self.repository = repository
-        self.folder = repository.root / "out" / "evidence" / repository.code_key()
-        self._say = say
-        self._made: dict[str, dict[str, Any]] = {}
-        self._failed: dict[str, str] = {}
+    place = "evidence"
 
     def demo(self) -> Finished:
         """``make demo`` in a fresh clone with an empty cache; ``details``: seconds, exit_code, source, cores."""
-        return self._once("demo", self._make_demo, self._finished("demo/checkout/out/demo"))
+        return self._finished("demo", self._make_demo, "checkout/out/demo")
 
     def base_python(self) -> Path:
         """The python of a fresh environment with the base install of the demo's clone and nothing else."""
-        self._once("base", self._make_base, lambda details: details)
+        self.once("base", self._make_base)
         return self.folder / "base" / "venv" / "bin" / "python"
 
     def repeat(self) -> Finished:
         """The demo's resolved recipe, run again into another directory."""
-        return self._once("repeat", self._make_repeat, self._finished("repeat/run"))
+        return self._finished("repeat", self._make_repeat, "run")
 
     def resume(self) -> Finished:
         """A run of the same recipe, killed in a stage and resumed; ``details``: stage, seconds, kept."""
-        return self._once("resume", self._make_resume, self._finished("resume/run"))
+        return self._finished("resume", self._make_resume, "run")
 
     def sms(self) -> Finished:
         """``pocketformer demo --data sms``: the same command, other data, nothing else changed."""
-        return self._once("sms", self._make_sms, self._finished("sms/run"))
+        return self._finished("sms", self._make_sms, "run")
 
     def answers(self, run: Finished, questions: Finished) -> list[str]:
         """Labels that ``run``'s bundle gives to all test texts of ``questions``, asked one at a time."""
@@ -122,11 +101,7 @@ class Runs:
 
     def packages(self) -> dict[str, str]:
         """Versions in the environment that made the demo; empty while no row has needed the demo."""
-        return dict(self.demo().report.environment.packages) if "demo" in self._made else {}
-
-    def others(self) -> list[Path]:
-        """Folders of runs that other code or another machine made: never read, and free to delete."""
-        return sorted(p for p in self.folder.parent.glob("*") if p.is_dir() and p != self.folder)
+        return dict(self.demo().report.environment.packages) if self.has_made("demo") else {}
 
     def demo_python(self) -> Path:
         """The python of the environment that ``make demo`` installed."""
@@ -140,49 +115,19 @@ class Runs:
         """What a program of ``evidence/inside`` prints when that python runs it, isolated from this one."""
         return self.output([str(python), "-I", str(INSIDE / program), *arguments])
 
-    def output(self, argv: list[str]) -> str:
-        """What a program prints, started in the evidence's folder with its caches."""
-        return output_of(argv, environment=self._environment(), folder=self.folder)
-
-    def _environment(self) -> dict[str, str]:
-        return child_environment(self.folder / "cache")
-
-    def _finished(self, relative: str) -> Callable[[dict[str, Any]], Finished]:
-        return lambda details: Finished(output=self.folder / relative, details=details)
-
-    def _once(self, name: str, make: Make, opened: Callable[[dict[str, Any]], Opened]) -> Opened:
-        """Make a run, or take the kept one; a failure is remembered too, so that no row tries again."""
-        if name in self._failed:
-            raise EvidenceError(self._failed[name])
-        if name not in self._made:
-            try:
-                self._made[name] = self._kept_or_made(name, make)
-            except Exception as error:
-                self._failed[name] = f"{name}: {error}"
-                raise EvidenceError(self._failed[name]) from error
-        return opened(self._made[name])
-
-    def _kept_or_made(self, name: str, make: Make) -> dict[str, Any]:
-        folder = self.folder / name
-        details = read_done(folder)
-        if details is not None:
-            self._say(f"{name}: kept from {details['made']}, made by this very code ({self.folder.name})")
-            return details
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        details = make(folder) | {"made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        (folder / "done.json").write_text(json.dumps(details, indent=2) + "\n", encoding="utf-8")
-        return details
+    def _finished(self, name: str, make: Make, output: str) -> Finished:
+        details = self.once(name, make)
+        return Finished(output=self.folder / name / output, details=details)
 
     def _make_demo(self, folder: Path) -> dict[str, Any]:
         shutil.rmtree(self.folder / "cache", ignore_errors=True)
         checkout, log = folder / "checkout", folder / "log.txt"
         source = self.repository.clone(checkout)
-        self._say(f"demo: make demo in {source} (about 15 minutes; {log})")
+        self.say(f"demo: make demo in {source} (about 15 minutes; {log})")
         code, seconds = run_logged(
             ["make", "demo", f"PYTHON={base_interpreter()}"],
             log=log,
-            environment=self._environment(),
+            environment=self.environment(),
             folder=checkout,
         )
         if not (checkout / "out" / "demo" / "report.json").is_file():
@@ -196,7 +141,7 @@ class Runs:
 
     def _make_base(self, folder: Path) -> dict[str, Any]:
         self.demo()
-        self._say("base: a fresh environment with the base install")
+        self.say("base: a fresh environment with the base install")
         venv, log = folder / "venv", folder / "log.txt"
         checkout = self.folder / "demo" / "checkout"
         quiet = ["--quiet", "--disable-pip-version-check"]
@@ -204,7 +149,7 @@ class Runs:
             [base_interpreter(), "-m", "venv", str(venv)],
             [str(venv / "bin" / "python"), "-m", "pip", "install", *quiet, str(checkout)],
         ):
-            code, _ = run_logged(argv, log=log, environment=self._environment(), folder=folder)
+            code, _ = run_logged(argv, log=log, environment=self.environment(), folder=folder)
             if code != 0:
                 raise EvidenceError(f"the base install ended with exit code {code}: {end_of(log)}")
         found: dict[str, Any] = json.loads(self.inside(venv / "bin" / "python", "base_install.py"))
@@ -215,19 +160,19 @@ class Runs:
         return found
 
     def _make_repeat(self, folder: Path) -> dict[str, Any]:
-        self._say(f"repeat: the resolved recipe again ({folder / 'log.txt'})")
+        self.say(f"repeat: the resolved recipe again ({folder / 'log.txt'})")
         recipe = str(self.demo().recipe)
         return self._whole_run(["run", recipe, "-o", str(folder / "run")], folder)
 
     def _make_sms(self, folder: Path) -> dict[str, Any]:
         self.demo()
-        self._say(f"sms: pocketformer demo --data sms ({folder / 'log.txt'})")
+        self.say(f"sms: pocketformer demo --data sms ({folder / 'log.txt'})")
         return self._whole_run(["demo", "--data", "sms", "-o", str(folder / "run")], folder)
 
     def _whole_run(self, arguments: list[str], folder: Path) -> dict[str, Any]:
         log = folder / "log.txt"
         argv = [str(self.pocketformer()), *arguments]
-        code, seconds = run_logged(argv, log=log, environment=self._environment(), folder=folder)
+        code, seconds = run_logged(argv, log=log, environment=self.environment(), folder=folder)
         if code not in _WHOLE or not (folder / "run" / "report.json").is_file():
             raise EvidenceError(f"pocketformer {arguments[0]} ended with exit code {code}: {end_of(log)}")
         return {"seconds": seconds, "exit_code": code}
@@ -238,7 +183,7 @@ class Runs:
         kept = copy_until(repeat.output, folder / "run", stage)
         before = {path.name: (path / "stage.json").read_bytes() for path in kept}
         arguments = ["run", str(self.demo().recipe), "-o", str(folder / "run")]
-        self._say(f"resume: kill -9 in stage {stage.name}, then go on ({folder / 'log.txt'})")
+        self.say(f"resume: kill -9 in stage {stage.name}, then go on ({folder / 'log.txt'})")
         after = self._kill_in(stage.name, seconds * _KILL_AFTER, arguments, folder)
         done = self._whole_run(arguments, folder)
         remade = [
@@ -253,7 +198,7 @@ class Runs:
         stages = folder / "run" / "stages"
         argv = [str(self.pocketformer()), *arguments]
         log = folder / "killed.log"
-        with started(argv, log=log, environment=self._environment(), folder=folder) as process:
+        with started(argv, log=log, environment=self.environment(), folder=folder) as process:
             deadline = time.monotonic() + 600
             while not (stages / f".{stage}.tmp").is_dir():
                 if process.poll() is not None or time.monotonic() > deadline:
@@ -269,15 +214,6 @@ class Runs:
         if (stages / stage).exists() or not (stages / f".{stage}.tmp").is_dir():
             raise EvidenceError(f"the run was not killed in the middle of {stage}, but after it")
         return after
-
-
-def read_done(folder: Path) -> dict[str, Any] | None:
-    """What is known of a run that was made whole; None when there is none."""
-    try:
-        details = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return details if isinstance(details, dict) and "made" in details else None
 
 
 def stage_to_kill(run: Path) -> tuple[Path, float]:
@@ -301,21 +237,3 @@ def copy_until(run: Path, to: Path, stage: Path) -> list[Path]:
     for name in ("run.json", "recipe.yaml"):
         shutil.copy(run / name, to / name)
     return kept
-
-
-def environment_of(runs: Runs) -> dict[str, Any]:
-    """The machine, and the versions that matter in the demo's environment (none when no row used the demo)."""
-    from pocketformer.targets.probe import probe_cpu
-
-    probed = probe_cpu()
-    memory = probed["memory_bytes"]
-    return {
-        "python": platform.python_version(),
-        "system": probed["system"],
-        "architecture": probed["architecture"],
-        "cpu": probed["model"],
-        "cores": usable_cores(),
-        "cpu_flags": sorted(name for name, there in probed["flags"].items() if there),
-        "memory_mb": None if memory is None else memory / 1e6,
-        "packages": runs.packages(),
-    }

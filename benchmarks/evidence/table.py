@@ -66,7 +66,7 @@ class Outcome:
     how: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As ``demo.json`` has a row."""
+        """As the result file has a row."""
         return dict(self.__dict__)
 
 
@@ -123,7 +123,7 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def document(
     outcomes: Sequence[Outcome], *, environment: Mapping[str, Any], commit: str, dirty: bool, code: str
 ) -> dict[str, Any]:
-    """What ``demo.json`` holds; ``code`` is the key under which the runs behind it are kept."""
+    """What the result file holds; ``code`` is the key under which the runs behind it are kept."""
     return {
         "environment": dict(environment),
         "commit": commit,

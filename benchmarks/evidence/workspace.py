@@ -18,7 +18,7 @@ from time import perf_counter
 from evidence.table import EvidenceError
 
 # What decides how a demo run ends: the package, what is installed, and the commands of `make demo`.
-CODE = ("pocketformer", "pyproject.toml", "Makefile")
+DEMO_CODE = ("pocketformer", "pyproject.toml", "Makefile")
 # Written by the evidence itself: it must not make the next evidence dirty.
 RESULTS = "benchmarks/results"
 
@@ -30,9 +30,15 @@ _TAIL_LINES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Repository:
-    """The checkout whose claims are tested."""
+    """The checkout whose claims are tested.
+
+    ``code``: the files and folders that decide what is measured; ``versions``: of installed packages, where what is
+    measured runs in this environment.
+    """
 
     root: Path
+    code: tuple[str, ...] = DEMO_CODE
+    versions: tuple[str, ...] = ()
 
     def commit(self) -> str:
         """The commit that is checked out."""
@@ -45,14 +51,21 @@ class Repository:
     def code_key(self) -> str:
         """Names the code and the machine that runs belong to: 16 hex digits.
 
-        A hash of the content of ``CODE`` as it lies in the working tree, of this folder's path (a virtual
-        environment cannot move), of the interpreter and of the processor and its usable cores.
+        A hash of the content of ``code`` as it lies in the working tree, of ``versions``, of this folder's path (a
+        virtual environment cannot move), of the interpreter and of the processor and its usable cores.
         """
         digest = hashlib.sha256()
-        for file in _code_files(self.root):
+        for file in self._code_files():
             digest.update(f"{file.relative_to(self.root).as_posix()}\0".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
-        machine = (str(self.root), sys.version, platform.machine(), _cpu_name(), str(usable_cores()))
+        machine = (
+            str(self.root),
+            sys.version,
+            platform.machine(),
+            _cpu_name(),
+            str(usable_cores()),
+            *self.versions,
+        )
         digest.update("\0".join(machine).encode())
         return digest.hexdigest()[:16]
 
@@ -73,6 +86,21 @@ class Repository:
                 target.unlink(missing_ok=True)
         changes = f" with {len(names)} changed files of the working tree" if names else ""
         return f"a git clone of {commit[:10]}{changes}"
+
+    def _code_files(self) -> list[Path]:
+        found: list[Path] = []
+        for name in self.code:
+            place = self.root / name
+            inside = place.rglob("*") if place.is_dir() else [place]
+            found += [
+                file
+                for file in inside
+                if file.is_file()
+                and "__pycache__" not in file.parts
+                and file.suffix != ".pyc"
+                and not file.is_relative_to(self.root / RESULTS)
+            ]
+        return sorted(found)
 
     def _git(self, *arguments: str) -> str:
         return _git(self.root, *arguments)
@@ -177,19 +205,6 @@ def limit_cores(count: int) -> None:
     """Use at most ``count`` cores from here on, children included: what is claimed is claimed for two."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:count]))
-
-
-def _code_files(root: Path) -> list[Path]:
-    found: list[Path] = []
-    for name in CODE:
-        place = root / name
-        inside = place.rglob("*") if place.is_dir() else [place]
-        found += [
-            file
-            for file in inside
-            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"
-        ]
-    return sorted(found)
 
 
 def _cpu_name() -> str:

@@ -25,6 +25,11 @@ from pocketformer.cli.options import PATH, data_options, data_section, run_optio
     "--exporter", type=click.Choice(["optimum", "dynamo"]), help="Default: optimum where it is installed."
 )
 @click.option(
+    "--target",
+    help="Profile of the device that shall run the engine, such as tensorrt-rtx-sm89: its compute capability, "
+    "precision and library, where they are not named.",
+)
+@click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8", "int8-fp16"]),
     help="Of a TensorRT engine; int8 is calibrated on --train. Default: fp16.",
@@ -40,6 +45,7 @@ def command(
     model: Path,
     form: str,
     exporter: Optional[str],
+    target: Optional[str],
     precision: Optional[str],
     compute_capabilities: tuple[str, ...],
     output: Path,
@@ -53,10 +59,18 @@ def command(
     data = data_section(values)
     steps: list[Any] = [{"export": {"exporter": exporter}} if exporter else "export"]
     if form == "tensorrt":
-        settings: dict[str, Any] = {"precision": precision} if precision else {}
+        settings: dict[str, Any] = {}
+        if target:
+            from pocketformer.pipeline.engine_stages import target_settings
+
+            settings = target_settings(target)
+        if precision:
+            settings["precision"] = precision
         if compute_capabilities:
             settings["compute_capabilities"] = list(compute_capabilities)
+        elif target and "compute_capabilities" not in settings:
+            raise click.UsageError(f"target {target} names no compute capability; add --compute-capability.")
         steps.append({"tensorrt": settings})
-    elif precision or compute_capabilities:
-        raise click.UsageError("--precision and --compute-capability need --format tensorrt.")
+    elif target or precision or compute_capabilities:
+        raise click.UsageError("--target, --precision and --compute-capability need --format tensorrt.")
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -1,9 +1,10 @@
-"""``pocketformer verify``: check a bundle's files and answers."""
+"""``pocketformer verify``: check a bundle's files and answers, or whether a TensorRT engine fits what is here."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Optional
 
 import click
 
@@ -16,14 +17,48 @@ from pocketformer.runtime.errors import VerificationError
 @json_option
 @verbose_option
 def command(bundle: Path, as_json: bool) -> int:
-    """Check the hashes of BUNDLE and replay its golden samples on this machine."""
+    """Check the hashes of BUNDLE and replay its golden samples on this machine.
+
+    BUNDLE may also be a TensorRT engine, its directory or the run that built it: it is held to its graph and to the
+    TensorRT, GPU and driver of this machine, and not run.
+    """
+    engine = _engine_of(bundle)
+    if engine is not None:
+        return _verify_engine(engine, as_json=as_json)
     from pocketformer.runtime.verify import verify
 
     outcome = verify(bundle)
     if as_json:
-        checks = [{"name": c.name, "ok": c.ok, "detail": c.detail} for c in outcome.checks]
-        click.echo(json.dumps({"ok": outcome.ok, "checks": checks}, ensure_ascii=False))
+        click.echo(json.dumps(outcome.to_dict(), ensure_ascii=False))
     else:
         for check in outcome.checks:
             click.echo(f"{'ok    ' if check.ok else 'FAILED'}  {check.name}: {check.detail}")
     return 0 if outcome.ok else VerificationError.exit_code
+
+
+def _engine_of(path: Path) -> Optional[Path]:
+    """The engine that is meant; None for a bundle."""
+    from pocketformer.pipeline.rundir import read_run
+    from pocketformer.runtime.verify_engine import find_engine
+
+    if (path / "manifest.json").is_file():
+        return None
+    run = read_run(path) if path.is_dir() else None
+    made = run["artefacts"].get("engine") if run is not None else None
+    return path / made if made else find_engine(path)
+
+
+def _verify_engine(engine: Path, *, as_json: bool) -> int:
+    from pocketformer.runtime.verify_engine import verify_engine
+
+    found = verify_engine(engine)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        return 0 if found.ok else VerificationError.exit_code
+    for check in found.checks:
+        click.echo(f"{'ok      ' if check.ok else 'FAILED  '}  {check.name}: {check.detail}")
+    for item in found.unchecked:
+        click.echo(f"not seen  {item.name}: {item.reason}")
+    if found.ok:
+        return 0
+    raise VerificationError(f"{engine} does not fit what is here", hint=found.hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocketformer.export.tensorrt.config import (
     DEFAULT_COMPUTE_CAPABILITIES,
@@ -16,14 +16,17 @@ from pocketformer.export.tensorrt.config import (
     profile_for_lengths,
 )
 from pocketformer.pipeline.context import Made, RunContext
-from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from pocketformer.compress.encoding import TextEncoding
+    from pocketformer.export.tensorrt.library import Library
 
 # How many texts the typed graph is compared on with the fp32 graph; without data, random ids of a few shapes.
 _COMPARED = 64
 _SHAPES = ((1, 4), (2, 16), (3, 32))
+# Names of engines in profiles, and of the modules that build them.
+_LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +34,11 @@ class TensorrtConfig:
     """``compute_capabilities`` are those of the GPUs that shall run the engine, such as "8.9".
 
     ``batch``: the smallest, usual and largest. ``calibration``: texts that int8 takes its ranges from.
+    ``library``: the one whose engines the device runs, None for whichever is installed.
     """
 
     precision: Precision = "fp16"
+    library: Literal["tensorrt", "tensorrt_rtx"] | None = None
     compute_capabilities: tuple[str, ...] = DEFAULT_COMPUTE_CAPABILITIES
     batch: Range = (1, 1, 8)
     calibration: int = 256
@@ -44,11 +49,40 @@ class TensorrtConfig:
         return self.precision.startswith("int8")
 
 
+def target_settings(name_or_path: str) -> dict[str, Any]:
+    """What the profile of a target says about its engines, as settings of the step.
+
+    The precision is fp16 where the profile lists it: it costs no calibration. ``InputError`` for a target that runs no
+    TensorRT engine.
+    """
+    from pocketformer.targets.profile import find_target
+
+    profile = find_target(name_or_path)
+    if profile.runtime not in _LIBRARIES:
+        raise InputError(
+            f"target {profile.name!r} runs {profile.runtime}, not TensorRT",
+            hint="`pocketformer targets list` shows those that do, such as tensorrt-rtx-sm89.",
+        )
+    settings: dict[str, Any] = {
+        "library": _LIBRARIES[profile.runtime],
+        "precision": "fp16" if "fp16" in profile.precisions else profile.precisions[0],
+    }
+    if profile.compute_capability is not None:
+        settings["compute_capabilities"] = [profile.compute_capability]
+    return settings
+
+
 def check_tensorrt(config: TensorrtConfig) -> None:
     """What can be known to be wrong before anything is made: no library, or one that lacks a compute capability."""
     from pocketformer.export.tensorrt.library import load_library
 
     library = load_library()
+    if config.library not in (None, library.name):
+        raise MissingDependencyError(
+            f"an engine of {config.library} is asked for, and here is {library.name} {library.version}",
+            hint=f"Engines of the two are not interchangeable: build where {config.library} is installed; on a Jetson "
+            "it comes with JetPack.",
+        )
     if not config.compute_capabilities:
         raise InputError(
             "an engine is built for at least one compute capability", hint='Name one, such as "8.9".'
@@ -64,6 +98,7 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
     from pocketformer.compress.context import Progress
     from pocketformer.compress.encoding import TextEncoding
     from pocketformer.export.tensorrt.build import build_engine
+    from pocketformer.export.tensorrt.library import load_library
     from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 
     plain = context.artefacts.need("graph", verb="tensorrt")
@@ -77,10 +112,13 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
         if progress.parent is None:
             context.listener.stage_progress(Progress(step=progress.step, total=progress.total))
 
+    library = load_library()
     settings = EngineConfig(
-        compute_capabilities=config.compute_capabilities, profile=_profile(config, context, encoding)
+        compute_capabilities=config.compute_capabilities,
+        profile=_profile(config, context, encoding),
+        timing_cache=_timing_cache(library),
     )
-    built = build_engine(typed.output, folder / "model.engine", settings, on_progress=heard)
+    built = build_engine(typed.output, folder / "model.engine", settings, library=library, on_progress=heard)
     return Made(
         artefacts={"engine": "model.engine"},
         metrics={
@@ -116,6 +154,17 @@ def _quantized(
         output=work / "int8.onnx",
         calibration=_text_feeds(texts, plain, encoding),
     ).output
+
+
+def _timing_cache(library: Library) -> Path | None:
+    """Where plain TensorRT keeps what it timed on this machine, for all runs; TensorRT-RTX times nothing."""
+    from pocketformer.pipeline.demo import cache_directory
+
+    return (
+        None
+        if library.builds_ahead_of_time
+        else cache_directory() / f"{library.name}-{library.version}.timings"
+    )
 
 
 def _feeds(context: RunContext, plain: Path, encoding: TextEncoding) -> Sequence[Mapping[str, Any]]:

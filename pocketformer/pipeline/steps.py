@@ -47,7 +47,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="quantize", version=4, config=QuantizeConfig, function=quantize_stage),
     Step(
         name="tensorrt",
-        version=1,
+        version=2,
         config=TensorrtConfig,
         function=tensorrt_stage,
         packages=("tensorrt", "tensorrt-rtx-cu12"),

@@ -25,7 +25,9 @@ class Fingerprint:
     """What an engine is: ``library`` and its exact version, compute capabilities, hashes, shapes, precision.
 
     ``graph_sha256`` is of the typed ONNX file that was built, ``engine_sha256`` of the engine's own bytes,
-    ``profile`` as ``Profile.to_dict`` gives it. ``status`` is "built": it says nothing of speed or answers.
+    ``profile`` as ``Profile.to_dict`` gives it. ``driver`` is the newest CUDA that the driver of the building machine
+    takes, such as "12.4", and None when it was built ahead of time, for any driver. ``status`` is "built": it says
+    nothing of speed or answers.
     """
 
     library: str
@@ -35,6 +37,7 @@ class Fingerprint:
     engine_sha256: str
     profile: Mapping[str, Any]
     precision: str
+    driver: Optional[str] = None
     status: str = BUILT
     schema_version: int = SCHEMA_VERSION
 
@@ -74,17 +77,19 @@ def check_fingerprint(
     graph: Optional[Path] = None,
     profile: Optional[Mapping[str, Any]] = None,
     precision: Optional[str] = None,
+    driver: Optional[str] = None,
 ) -> Fingerprint:
     """Hold the engine to its fingerprint and to what is wanted of it; what is None is not compared.
 
     ``library`` is "tensorrt" or "tensorrt_rtx", ``compute_capability`` that of the GPU that it shall run on,
-    ``graph`` the typed ONNX file, ``profile`` as the fingerprint holds it. Raises ``VerificationError`` that names
+    ``graph`` the typed ONNX file, ``profile`` as the fingerprint holds it, ``driver`` the CUDA version of the driver
+    here, which may be newer than the one it was built under. Raises ``VerificationError`` that names
     every difference and the command that builds the engine anew.
     """
     known = read_fingerprint(engine)
     if not engine.is_file():
         raise VerificationError(
-            f"there is no engine at {engine}", hint=_rebuild(known, compute_capability, precision)
+            f"there is no engine at {engine}", hint=rebuild_hint(known, compute_capability, precision)
         )
     differences = []
     if sha256_file(engine) != known.engine_sha256:
@@ -102,18 +107,27 @@ def check_fingerprint(
         differences.append(f"it is for compute capability {built}, wanted is {compute_capability}")
     if graph is not None and sha256_file(graph) != known.graph_sha256:
         differences.append(f"it was built from another graph than {graph}")
+    if driver is not None and known.driver is not None and _numbers(driver) < _numbers(known.driver):
+        differences.append(f"it was built under a driver for CUDA {known.driver}, here is one for {driver}")
     if differences:
         raise VerificationError(
             f"{engine} does not fit: {'; '.join(differences)}",
-            hint=_rebuild(known, compute_capability, precision),
+            hint=rebuild_hint(known, compute_capability, precision),
         )
     return known
 
 
-def _rebuild(known: Fingerprint, compute_capability: Optional[str], precision: Optional[str]) -> str:
+def rebuild_hint(
+    known: Fingerprint, compute_capability: Optional[str] = None, precision: Optional[str] = None
+) -> str:
+    """The command that builds the engine anew, for another GPU or in another precision where these are given."""
     capabilities = (compute_capability,) if compute_capability else known.compute_capabilities
     options = " ".join(f"--compute-capability {item}" for item in capabilities)
     return (
         "Build it again where it is needed: pocketformer export MODEL --format tensorrt "
         f"{options} --precision {precision or known.precision} -o DIRECTORY"
     )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

@@ -7,6 +7,7 @@ from typing import Any
 
 import evidence_demo
 import pytest
+from evidence import command
 from evidence.table import EvidenceError, Measured, Row
 
 
@@ -27,7 +28,7 @@ ROWS: Any = (
 @pytest.fixture(autouse=True)
 def _all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     # The affinity of the test process must outlive this test.
-    monkeypatch.setattr(evidence_demo, "limit_cores", lambda count: None)
+    monkeypatch.setattr(command, "limit_cores", lambda count: None)
 
 
 @pytest.fixture

@@ -4,10 +4,9 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from evidence.runs import Finished, Runs, copy_until, read_done, stage_to_kill
+from evidence.runs import Finished, Runs, copy_until, stage_to_kill
 from evidence.table import EvidenceError
 
 # Does what the evidence needs of `pocketformer run`: three stages, made in a temporary folder and renamed.
@@ -61,74 +60,6 @@ def make_runs(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> Callab
         return runs
 
     return make
-
-
-def test_a_run_is_made_once_and_kept(repository: Repository) -> None:
-    made: list[Path] = []
-
-    def make(folder: Path) -> dict[str, Any]:
-        assert not list(folder.iterdir())
-        made.append(folder)
-        (folder / "file").write_text("x")
-        return {"seconds": 1.5}
-
-    runs = Runs(repository)  # type: ignore[arg-type]
-    assert runs._once("a", make, lambda details: details)["seconds"] == 1.5
-    runs._once("a", make, lambda details: details)
-    later = Runs(repository)  # type: ignore[arg-type]
-    assert later._once("a", make, lambda details: details)["seconds"] == 1.5
-    assert len(made) == 1
-
-
-def test_other_code_finds_no_kept_run(repository: Repository) -> None:
-    made: list[Path] = []
-
-    def make(folder: Path) -> dict[str, Any]:
-        made.append(folder)
-        return {}
-
-    Runs(repository)._once("a", make, dict)  # type: ignore[arg-type]
-    repository.key = "other"
-    runs = Runs(repository)  # type: ignore[arg-type]
-    runs._once("a", make, dict)
-    assert len(made) == 2
-    assert [path.name for path in runs.others()] == ["key"]
-
-
-def test_a_run_that_was_cut_off_is_made_anew(repository: Repository) -> None:
-    def interrupted(folder: Path) -> dict[str, Any]:
-        (folder / "half").write_text("x")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        Runs(repository)._once("a", interrupted, dict)  # type: ignore[arg-type]
-
-    def make(folder: Path) -> dict[str, Any]:
-        assert not (folder / "half").exists()
-        return {}
-
-    Runs(repository)._once("a", make, dict)  # type: ignore[arg-type]
-
-
-def test_a_failure_is_remembered_and_not_kept(repository: Repository) -> None:
-    tried: list[Path] = []
-
-    def fail(folder: Path) -> dict[str, Any]:
-        tried.append(folder)
-        raise OSError("no network")
-
-    runs = Runs(repository)  # type: ignore[arg-type]
-    for _ in range(3):
-        with pytest.raises(EvidenceError, match="a: no network"):
-            runs._once("a", fail, dict)
-    assert len(tried) == 1
-    assert read_done(runs.folder / "a") is None
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", "{}"])
-def test_a_damaged_record_is_no_run(tmp_path: Path, content: str) -> None:
-    (tmp_path / "done.json").write_text(content)
-    assert read_done(tmp_path) is None
 
 
 def run_directory(path: Path) -> Path:

@@ -61,6 +61,20 @@ def test_the_key_sees_each_part_of_the_code(repository: Repository, name: str) -
     assert repository.code_key() != key
 
 
+def test_the_key_follows_the_code_that_is_named_and_never_results(repository: Repository) -> None:
+    root = repository.root
+    other = Repository(root=root, code=("benchmarks",))
+    (root / "benchmarks" / "results").mkdir(parents=True)
+    (root / "benchmarks" / "rows.py").write_text("x = 1\n")
+    key = other.code_key()
+    (root / "pocketformer" / "deep" / "module.py").write_text("x = 2\n")
+    (root / "benchmarks" / "results" / "devices.json").write_text("{}")
+    assert other.code_key() == key
+    assert Repository(root=root, code=("benchmarks",), versions=("onnx==1",)).code_key() != key
+    (root / "benchmarks" / "rows.py").write_text("x = 2\n")
+    assert other.code_key() != key
+
+
 def test_dirty(repository: Repository) -> None:
     assert not repository.dirty()
     results = repository.root / "benchmarks" / "results"

@@ -75,3 +75,10 @@ class EmbeddingsConfig:
     half_scales: bool = False
     smallest_bytes: int = 8192
     codebook_group: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DequantizedTablesConfig:
+    """Embedding tables as int8 rows before a DequantizeLinear, for TensorRT; smaller tables stay as they are."""
+
+    smallest_bytes: int = 8192

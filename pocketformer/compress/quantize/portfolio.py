@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pocketformer.compress.quantize.config import (
+    DequantizedTablesConfig,
     DynamicConfig,
     EmbeddingsConfig,
     NeuralCompressorConfig,
@@ -44,7 +45,7 @@ class Candidate:
     name: str
     graph: Literal["plain", "fused", "torch"]
     config: DynamicConfig | StaticConfig | NeuralCompressorConfig | None
-    embeddings: EmbeddingsConfig | None
+    embeddings: EmbeddingsConfig | DequantizedTablesConfig | None
     precision: str
     slow: bool = False
 
@@ -65,7 +66,7 @@ _TABLES = {
     BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
     CODEBOOK: "int8-dynamic-embeddings-codebook",
 }
-# The one that TensorRT takes: signed, symmetric, zero points of zero, tables that are looked up in float.
+# The one that TensorRT takes: signed, symmetric, zero points of zero, tables behind a DequantizeLinear.
 TENSORRT_CANDIDATE = "tensorrt-symmetric"
 
 
@@ -142,8 +143,8 @@ CANDIDATES: tuple[Candidate, ...] = (
         name=TENSORRT_CANDIDATE,
         graph="plain",
         config=StaticConfig(activation_type="int8", symmetric=True),
-        embeddings=None,
-        precision="int8-qdq-embeddings-fp32",
+        embeddings=DequantizedTablesConfig(),
+        precision="int8-qdq",
     ),
 )
 
@@ -209,9 +210,7 @@ def quantize_candidate(
         if candidate.embeddings is None:
             shutil.copyfile(source, output)
         else:
-            from pocketformer.compress.quantize.embeddings import quantize_embeddings
-
-            tables = quantize_embeddings(source, output, candidate.embeddings)
+            tables = _tables(source, output, candidate.embeddings)
             metrics.update({f"embeddings_{key}": value for key, value in tables.metrics.items()})
             notes.extend(tables.notes)
     finally:
@@ -261,6 +260,18 @@ def _products(
     metrics.update(result.metrics)
     notes.extend(result.notes)
     return result.output
+
+
+def _tables(
+    source: Path, output: Path, config: EmbeddingsConfig | DequantizedTablesConfig
+) -> StepResult[Path]:
+    if isinstance(config, DequantizedTablesConfig):
+        from pocketformer.compress.quantize.dequantized_tables import dequantize_tables
+
+        return dequantize_tables(source, output, config)
+    from pocketformer.compress.quantize.embeddings import quantize_embeddings
+
+    return quantize_embeddings(source, output, config)
 
 
 def _quantizer(config: object) -> Callable[[Path, Path, Any, Feeds], StepResult[Path]]:

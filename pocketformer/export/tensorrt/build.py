@@ -13,10 +13,11 @@ from typing import Any
 
 from pocketformer.export.tensorrt.compatibility import require_compatible
 from pocketformer.export.tensorrt.config import EngineConfig, Profile
-from pocketformer.export.tensorrt.layers import layers_path, parse_layers, precision_counts
+from pocketformer.export.tensorrt.layers import layers_path, parse_layers, precision_counts, what_is_missing
 from pocketformer.export.tensorrt.library import Library, Log, load_library
 from pocketformer.export.tensorrt.progress import Monitor, OnProgress
 from pocketformer.export.tensorrt.typed_graph import graph_precision
+from pocketformer.runtime.backends.cuda import driver_version
 from pocketformer.runtime.errors import ExportError, InputError
 from pocketformer.runtime.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.runtime.manifest import sha256_file
@@ -62,6 +63,7 @@ def build_engine(
         engine_sha256=sha256_file(output),
         profile=config.profile.to_dict(),
         precision=precision,
+        driver=None if library.builds_ahead_of_time else driver_version(),
     )
     replace_file(fingerprint_path(output), fingerprint.to_json().encode())
     metrics = {"bytes": float(output.stat().st_size), "layers": float(len(layers)), "build_s": seconds}
@@ -73,8 +75,9 @@ def build_engine(
         )
     elif config.timing_cache is not None:
         notes.append(f"{library.name} keeps no timing cache: {config.timing_cache} was left alone")
-    if not layers:
-        notes.append(f"{library.name} {library.version} told nothing of the engine's layers")
+    missing = what_is_missing(layers, precision)
+    if missing is not None:
+        notes.append(f"the layers do not show {precision}: {missing}")
     return StepResult(output=output, metrics=metrics, notes=notes)
 
 

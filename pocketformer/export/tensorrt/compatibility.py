@@ -22,6 +22,10 @@ _OPERATOR_FORM = ("QLinearMatMul", "QLinearConv", "QGemm", "QLinearAdd", "QLinea
 _PACKED = ("MatMulNBits", "MatMulBnb4", "GatherBlockQuantized")
 _SHOWN = 5
 _CANDIDATE = "tensorrt-symmetric"
+_INTEGERS = "the builder takes int8 constants before a DequantizeLinear only"
+_INTEGERS_FIX = (
+    f"Quantize tables as the candidate {_CANDIDATE} does: DequantizeLinear first, then the look-up."
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,8 @@ def check_compatibility(graph: Path, library: Library | None = None) -> tuple[Re
         # The parser reads newer graphs by the rules that it knows and says nothing.
         reason = f"opset {facts.opset} is newer than the {LARGEST_OPSET} that TensorRT 10 and 11 both read"
         return (RejectedNode("", "", "ai.onnx", reason, _fix_of_graph(facts, reason)),)
-    complaints = _ask(model.SerializeToString(), library)
-    if complaints is None:
-        return ()
     found: dict[str, RejectedNode] = {}
-    for index, name, operator, reason in complaints:
+    for index, name, operator, reason in _ask(model.SerializeToString(), library):
         node = facts.find(index, name, operator)
         if node is None:
             label = name
@@ -69,6 +70,10 @@ def check_compatibility(graph: Path, library: Library | None = None) -> tuple[Re
             label = node.name or node.output[0]
             domain = node.domain or "ai.onnx"
             rejected = RejectedNode(label, node.op_type, domain, reason, _fix_of(node, facts))
+        found.setdefault(label, rejected)
+    for node in facts.readers_of_integer_constants():
+        label = node.name or node.output[0]
+        rejected = RejectedNode(label, node.op_type, node.domain or "ai.onnx", _INTEGERS, _INTEGERS_FIX)
         found.setdefault(label, rejected)
     return tuple(found.values())
 
@@ -91,14 +96,14 @@ def require_compatible(graph: Path, library: Library | None = None) -> None:
     )
 
 
-def _ask(data: bytes, library: Library) -> list[tuple[int, str, str, str]] | None:
-    """What the parser complains of as (node's index, name, operator, reason); None when it takes the whole graph."""
+def _ask(data: bytes, library: Library) -> list[tuple[int, str, str, str]]:
+    """What the parser complains of as (node's index, name, operator, reason); empty when it takes the whole graph."""
     log = Log(library)
     builder = library.module.Builder(log.logger)
     network = library.network(builder)
     parser = library.module.OnnxParser(network, log.logger)
     if parser.supports_model_v2(data):
-        return None
+        return []
     complaints = []
     for number in range(parser.num_errors):
         error = parser.get_error(number)
@@ -134,6 +139,17 @@ class _Facts:
         if 0 <= index < len(self.nodes) and self.nodes[index].op_type == operator:
             return self.nodes[index]
         return None
+
+    def readers_of_integer_constants(self) -> list[Any]:
+        """Nodes that read int8 constants, which the parser takes and the builder refuses."""
+        from onnx import TensorProto
+
+        eights = {
+            n
+            for n, tensor in self.initializers.items()
+            if tensor.data_type in (TensorProto.INT8, TensorProto.UINT8)
+        }
+        return [node for node in self.nodes if node.op_type not in _QDQ and eights & set(node.input)]
 
     def zero_point(self, node: Any) -> Any | None:
         """The constant third input of a Q/DQ node."""

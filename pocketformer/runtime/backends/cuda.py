@@ -142,6 +142,18 @@ def why_no_gpu() -> Optional[str]:
     return None
 
 
+def driver_version(library: Any = None) -> Optional[str]:
+    """The newest CUDA that the NVIDIA driver here takes, such as "12.4"; None without one."""
+    try:
+        driver = _load_driver() if library is None else library
+    except DeviceError:
+        return None
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 def _load_driver() -> Any:
     try:
         return ctypes.CDLL(DRIVER_LIBRARY)

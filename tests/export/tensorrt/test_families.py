@@ -1,174 +1,54 @@
-"""Other families than BERT, tiny and with random weights: typed, compared with fp32, built for one GPU."""
+"""Six architectures, small and with random weights, in every precision: typed, compared with fp32, built for one GPU.
+
+The other GPUs are the evidence's (`make evidence-devices`): they differ in what the builder knows of a GPU, not in
+what happens here.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from evidence.architectures import ARCHITECTURES, Size, make_feeds, write_architecture, write_pruned
 
-from pocketformer.export.graph_file import load_graph, random_feeds, save_graph
-from pocketformer.export.onnx_export import export_module, export_onnx
+from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
 from pocketformer.export.tensorrt.build import build_engine
-from pocketformer.export.tensorrt.config import EngineConfig, Profile
+from pocketformer.export.tensorrt.config import PRECISIONS, EngineConfig, Precision, Profile
+from pocketformer.export.tensorrt.layers import read_layers, what_is_missing
 from pocketformer.export.tensorrt.library import Library
 from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 
-_VOCABULARY = 90
-_TEXT_INPUTS = ("input_ids", "attention_mask")
-# Of outputs about 1 in size; float16 holds 11 bits.
-_TOLERANCE = 0.02
+pytestmark = pytest.mark.slow
+
+_SIZE = Size(hidden=32, inner=48)
+_CONFIG = EngineConfig(compute_capabilities=("8.9",), profile=Profile(batch=(1, 2, 4), sequence=(1, 16, 64)))
+# Of outputs about 1 in size; those of T5, which does not scale its products, are about 20.
+_TOLERANCES = {"fp32": 0.0, "fp16": 0.02, "int8": 0.3, "int8-fp16": 0.3}
 
 
-def _distilbert(folder: Path, path: Path) -> None:
-    from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-    config = DistilBertConfig(
-        vocab_size=_VOCABULARY, dim=32, n_layers=2, n_heads=4, hidden_dim=48, max_position_embeddings=40
-    )
-    export_onnx(DistilBertForSequenceClassification(config).eval(), folder, path)
-
-
-def _roberta(folder: Path, path: Path) -> None:
-    from transformers import RobertaConfig, RobertaForSequenceClassification
-
-    config = RobertaConfig(
-        vocab_size=_VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=40,
-        type_vocab_size=1,
-        pad_token_id=1,
-    )
-    export_onnx(RobertaForSequenceClassification(config).eval(), folder, path)
+@pytest.fixture(scope="module", params=(*ARCHITECTURES, "pruned"))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
+    """The fp32 graph of an architecture, its int8 form, and inputs of several shapes."""
+    folder = tmp_path_factory.mktemp(request.param)
+    write = write_pruned if request.param == "pruned" else write_architecture
+    plain = write(request.param, folder / "fp32.onnx", _SIZE)
+    feeds = make_feeds(plain)
+    quantized = quantize_candidate(
+        TENSORRT_CANDIDATE, graphs={"plain": plain}, output=folder / "q.onnx", calibration=feeds
+    ).output
+    return {"plain": plain, "int8": quantized, "feeds": feeds}
 
 
-def _gpt2(_: Path, path: Path) -> None:
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(
-        vocab_size=_VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=40, use_cache=False
-    )
-    # Tracing fails on its mask: this one goes the slower way.
-    export_module(_outputs(GPT2LMHeadModel(config), "logits", _TEXT_INPUTS), _example(), path)
-
-
-def _t5_encoder(_: Path, path: Path) -> None:
-    from transformers import T5Config, T5EncoderModel
-
-    config = T5Config(vocab_size=_VOCABULARY, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
-    free = {name: {0: "batch", 1: "sequence"} for name in (*_TEXT_INPUTS, "logits")}
-    _trace(_outputs(T5EncoderModel(config), "last_hidden_state", _TEXT_INPUTS), _example(), free, path)
-
-
-def _example() -> dict[str, Any]:
-    import torch
-
-    ids = torch.arange(16).reshape(2, 8)
-    mask = torch.ones_like(ids)
-    mask[-1, -1] = 0
-    return {"input_ids": ids, "attention_mask": mask}
-
-
-def _outputs(model: Any, output: str, inputs: Sequence[str]) -> Any:
-    """The model as a module that takes its inputs by position and gives one output."""
-    import torch
-
-    class Text(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask)[output]
-
-    class Picture(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, pixel_values: Any) -> Any:
-            return self.model(pixel_values=pixel_values)[output]
-
-    return (Text() if inputs == _TEXT_INPUTS else Picture()).eval()
-
-
-def _trace(module: Any, example: dict[str, Any], free: dict[str, dict[int, str]], path: Path) -> None:
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            tuple(example.values()),
-            str(path),
-            input_names=list(example),
-            output_names=["logits"],
-            dynamic_axes=free,
-            opset_version=18,
-            dynamo=False,
-        )
-    save_graph(load_graph(path), path)
-
-
-TEXT: dict[str, Callable[[Path, Path], None]] = {
-    "distilbert": _distilbert,
-    "roberta": _roberta,
-    "gpt2": _gpt2,
-    "t5-encoder": _t5_encoder,
-}
-_CONFIG = EngineConfig(compute_capabilities=("8.9",), profile=Profile(batch=(1, 2, 4), sequence=(1, 16, 32)))
-
-
-@pytest.mark.parametrize("family", TEXT)
-def test_a_family_of_text_models(family: str, library: Library, tiny_model_dir: Path, tmp_path: Path) -> None:
-    import torch
-
-    torch.manual_seed(0)
-    plain = tmp_path / "plain.onnx"
-    TEXT[family](tiny_model_dir, plain)
-    typed = write_typed_graph(plain, tmp_path / "typed.onnx", fp16=True).output
-    feeds = [
-        random_feeds(load_graph(plain), batch, length, vocab_size=_VOCABULARY, seed=length)
-        for batch, length in ((1, 32), (3, 7))
-    ]
-    assert agreement(plain, typed, feeds).max_abs_difference < _TOLERANCE
-    built = build_engine(typed, tmp_path / "model.engine", _CONFIG, library=library)
-    assert built.metrics["layers_fp16"] > 0
-
-
-def test_a_vision_model(library: Library, tmp_path: Path) -> None:
-    import onnxruntime as ort
-    import torch
-    from transformers import ViTConfig, ViTForImageClassification
-
-    torch.manual_seed(0)
-    config = ViTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=48,
-        image_size=32,
-        patch_size=8,
-    )
-    model = _outputs(ViTForImageClassification(config), "logits", ("pixel_values",))
-    plain = tmp_path / "plain.onnx"
-    free = {"pixel_values": {0: "batch"}, "logits": {0: "batch"}}
-    _trace(model, {"pixel_values": torch.rand(2, 3, 32, 32)}, free, plain)
-    typed = write_typed_graph(plain, tmp_path / "typed.onnx", fp16=True).output
-    pixels = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
-    outputs = [
-        ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
-            None, {"pixel_values": pixels}
-        )[0]
-        for path in (plain, typed)
-    ]
-    assert outputs[1].dtype == np.float32
-    np.testing.assert_allclose(outputs[1], outputs[0], atol=_TOLERANCE)
-    built = build_engine(typed, tmp_path / "model.engine", _CONFIG, library=library)
-    assert built.metrics["layers_fp16"] > 0
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_an_architecture_becomes_an_engine_that_shows_its_precision(
+    precision: Precision, family: Mapping[str, Any], library: Library, tmp_path: Path
+) -> None:
+    source = family["int8" if precision.startswith("int8") else "plain"]
+    typed = write_typed_graph(source, tmp_path / "typed.onnx", fp16=precision.endswith("fp16")).output
+    near = agreement(family["plain"], typed, family["feeds"])
+    assert near.max_abs_difference <= _TOLERANCES[precision], near
+    engine = build_engine(typed, tmp_path / "model.engine", _CONFIG, library=library)
+    assert what_is_missing(read_layers(engine.output), precision) is None
+    assert not any("do not show" in note for note in engine.notes)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from pocketformer.export.tensorrt.layers import layers_path, parse_layers, precision_counts
+import pytest
+
+from pocketformer.export.tensorrt.layers import (
+    Layer,
+    layers_path,
+    parse_layers,
+    precision_counts,
+    read_layers,
+    what_is_missing,
+)
+from pocketformer.runtime.errors import VerificationError
 
 
 def tensor(name: str, kind: str) -> str:
@@ -58,3 +69,45 @@ def test_the_newest_block_counts_and_none_is_no_error() -> None:
     ] == ["only"]
     assert parse_layers(["nothing of the kind"]) == ()
     assert layers_path(Path("a/model.engine")) == Path("a/model.engine.layers.json")
+
+
+def layer(kind: str, precision: str) -> Layer:
+    return Layer(name="x", type=kind, precision=precision, inputs=("Int8",), outputs=(), tactic="")
+
+
+@pytest.mark.parametrize(
+    ("precision", "layers", "reason"),
+    [
+        ("fp32", [("gemm", "fp32"), ("shape_call", "none")], None),
+        ("fp32", [("gemm", "fp32"), ("kgen", "fp16")], "1 layers compute in fp16, unasked"),
+        ("fp16", [("gemm", "fp16"), ("kgen", "fp32")], None),
+        ("fp16", [("gemm", "fp16"), ("correlation", "fp32")], "products compute in fp32"),
+        ("fp16", [("kgen", "fp32")], "no layer computes in fp16"),
+        ("int8", [("gemm", "int8"), ("gemm", "fp32")], None),
+        ("int8", [("kgen", "int8"), ("gemm", "fp32")], "no product computes in int8"),
+        ("int8-fp16", [("gemm", "int8"), ("kgen", "fp16"), ("kgen", "fp32")], None),
+        (
+            "int8-fp16",
+            [("gemm", "int8"), ("runtime_fusion", "fp32"), ("kgen", "fp16")],
+            "products compute in fp32",
+        ),
+        ("int8-fp16", [("gemm", "int8"), ("kgen", "fp32")], "no layer computes in fp16"),
+        ("fp32", [], "told nothing"),
+    ],
+)
+def test_layers_show_a_precision_or_what_they_lack(
+    precision: str, layers: list[tuple[str, str]], reason: str | None
+) -> None:
+    found = what_is_missing([layer(*item) for item in layers], precision)
+    assert (found is None) == (reason is None), found
+    assert reason is None or reason in str(found)
+
+
+def test_layers_come_back_from_their_file(tmp_path: Path) -> None:
+    engine = tmp_path / "model.engine"
+    layers = parse_layers([BLOCK])
+    layers_path(engine).write_text(json.dumps({"layers": [item.to_dict() for item in layers]}))
+    assert read_layers(engine) == layers
+    layers_path(engine).write_text('{"layers": [{"name": "x"}]}')
+    with pytest.raises(VerificationError, match="missing or damaged"):
+        read_layers(engine)

@@ -11,6 +11,7 @@ import pytest
 from pocketformer.export.tensorrt import build
 from pocketformer.export.tensorrt.config import EngineConfig
 from pocketformer.export.tensorrt.library import Library
+from pocketformer.pipeline import engine_stages
 from pocketformer.runtime.errors import InputError
 
 PLAIN = Library(module=SimpleNamespace(), name="tensorrt", version="10.3.0")
@@ -51,3 +52,12 @@ def test_it_builds_for_one_gpu_the_one_at_hand() -> None:
     build._set_compute_capabilities(None, EngineConfig(compute_capabilities=("8.7",)), PLAIN)
     with pytest.raises(InputError, match="GPU of this machine, not for 4 kinds"):
         build._set_compute_capabilities(None, EngineConfig(), PLAIN)
+
+
+def test_its_timings_are_kept_for_all_runs_and_per_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert engine_stages._timing_cache(PLAIN) == tmp_path / "pocketformer" / "tensorrt-10.3.0.timings"
+    ahead = Library(module=SimpleNamespace(ComputeCapability=None), name="tensorrt_rtx", version="1.7.1")
+    assert engine_stages._timing_cache(ahead) is None
