@@ -1,4 +1,4 @@
-"""``pocketformer bench``: measure a bundle against its teacher."""
+"""``pocketformer bench``: measure a bundle against its teacher, here and on other devices."""
 
 from __future__ import annotations
 
@@ -7,21 +7,76 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, data_options, data_section, run_options
+from pocketformer.cli.options import PATH, data_options, data_section, work_options
+
+_OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated")
 
 
 @click.command("bench")
 @click.argument("model", type=PATH)
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="TARGET",
+    help="A name of `targets list`, a profile's file, or ssh://user@host[:port]; may be repeated.  [default: cpu]",
+)
+@click.option("--fleet", type=PATH, help="YAML file of devices; docs/targets.md describes it.")
+@click.option("--python", metavar="PATH", help="Python on devices over SSH.  [default: python3]")
+@click.option("--identity", type=PATH, help="Private key for them; passwords are never used.")
+@click.option("--known-hosts", type=PATH, help="File with their host keys.")
+@click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp.")
+@click.option("--emulated", is_flag=True, help="They are emulators: no time is taken for a device's speed.")
 @data_options(required=False)
 @click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 40.")
-@run_options
+@click.option("-o", "--output", type=PATH, help="Run directory to write. Default: MODEL-bench, beside MODEL.")
+@work_options
 def command(
-    model: Path, rounds: Optional[int], output: Path, force: bool, as_json: bool, **values: Any
+    model: Path,
+    targets: tuple[str, ...],
+    fleet: Optional[Path],
+    rounds: Optional[int],
+    output: Optional[Path],
+    force: bool,
+    as_json: bool,
+    **values: Any,
 ) -> int:
-    """Measure MODEL (a run with a bundle) on this machine, teacher and result interleaved, and report."""
+    """Measure MODEL (a run with a bundle) where it shall run, and report, one row a device.
+
+    On this machine teacher and result are timed interleaved. Devices over SSH get the bundle, verify it, answer the
+    test inputs, which are scored here, and are timed; different machines at the same time. For a GPU of TensorRT-RTX
+    an engine is built and not run. A device that fails stops no other: its row says why, and the exit code is 4.
+    """
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    step: Any = {"bench": {"rounds": rounds}} if rounds else "bench"
-    recipe = step_recipe(model, [step, "report"], values, data)
-    return run_and_render(recipe, output, force=force, as_json=as_json)
+    names, devices = _devices(targets, fleet, {name: values.pop(name) for name in _OF_DEVICES})
+    settings: dict[str, Any] = {"rounds": rounds} if rounds else {}
+    if devices:
+        settings["devices"] = devices
+    recipe = step_recipe(model, [{"bench": settings}, "report"], {**values, "targets": names}, data)
+    absolute = model.absolute()
+    place = output or absolute.with_name(f"{absolute.name}-bench")
+    return run_and_render(recipe, place, force=force, as_json=as_json)
+
+
+def _devices(
+    targets: tuple[str, ...], fleet: Optional[Path], options: dict[str, Any]
+) -> tuple[tuple[str, ...], list[Any]]:
+    """Names of all targets, and how those over SSH are reached."""
+    given = {name: value for name, value in options.items() if value}
+    over_ssh = [text for text in targets if text.startswith("ssh://")]
+    if given and not over_ssh:
+        raise click.UsageError(
+            "these options need a --target ssh://user@host; devices of a --fleet file have their own."
+        )
+    from pocketformer.pipeline.fleet import FleetDevice, load_fleet, name_of
+
+    for name in ("identity", "known_hosts"):
+        if name in given:
+            given[name] = given[name].absolute()
+    devices = [FleetDevice(address=text, **given) for text in over_ssh]
+    called = dict(zip(over_ssh, map(name_of, devices)))
+    listed = load_fleet(fleet) if fleet is not None else ()
+    names = [called.get(text, text) for text in targets] + [name_of(device) for device in listed]
+    return tuple(names) or ("cpu",), [*devices, *listed]

@@ -87,9 +87,14 @@ def data_options(required: bool) -> Callable[[Command], Command]:
 
 def run_options(function: Command) -> Command:
     """Where to write and how to work."""
+    output = click.option("-o", "--output", type=PATH, required=True, help="Run directory to write.")
+    return output(work_options(function))
+
+
+def work_options(function: Command) -> Command:
+    """How to work, for verbs that know themselves where to write."""
     for option in reversed(
         (
-            click.option("-o", "--output", type=PATH, required=True, help="Run directory to write."),
             click.option(
                 "--force", is_flag=True, help="Replace another run there; files that no run made stay."
             ),

@@ -11,7 +11,7 @@ import click
 
 from pocketformer.cli import Terminated
 from pocketformer.cli.output import stdout_console
-from pocketformer.runtime.errors import BudgetNotMetError
+from pocketformer.runtime.errors import BudgetNotMetError, DeviceError
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.recipe import Recipe
@@ -35,6 +35,14 @@ def run_and_render(recipe: Recipe, output: Path, *, force: bool, as_json: bool, 
         click.echo(json.dumps(_as_json(result), ensure_ascii=False))
     else:
         _render(result)
+    failed = _failed_devices(result)
+    for device in failed:
+        click.echo(f"Error: {device['name']}: {device['error']}", err=True)
+        if device["hint"]:
+            click.echo(f"  {device['hint']}", err=True)
+    if failed:
+        click.echo("The same command again tries what failed, and measures nothing else anew.", err=True)
+        return DeviceError.exit_code
     return BudgetNotMetError.exit_code if result.budget_met is False else 0
 
 
@@ -45,7 +53,7 @@ def step_recipe(
     from pocketformer.pipeline.recipe import Recipe
 
     shared = {name: values[name] for name in ("max_length", "metric", "seed", "threads") if name in values}
-    mapping = {"model": model, "data": data, "steps": steps, **shared}
+    mapping = {"model": model, "data": data, "steps": steps, "targets": values.get("targets"), **shared}
     return Recipe.from_mapping(
         {name: value for name, value in mapping.items() if value is not None}, source="options"
     )
@@ -64,10 +72,16 @@ def _render(result: RunResult) -> None:
         click.echo(f"{kind}: {place}")
 
 
+def _failed_devices(result: RunResult) -> list[dict[str, Any]]:
+    devices = result.report.devices if result.report is not None else []
+    return [{"name": d.name, "error": d.error, "hint": d.hint} for d in devices if d.status == "failed"]
+
+
 def _as_json(result: RunResult) -> dict[str, Any]:
     return {
         "directory": str(result.directory),
         "budget_met": result.budget_met,
+        "failed_devices": _failed_devices(result),
         "bundles": {name: str(path) for name, path in result.bundles.items()},
         "artefacts": result.artefacts.to_json(result.directory.resolve()),
         "stages": [

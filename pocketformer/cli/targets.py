@@ -34,7 +34,7 @@ def list_command(as_json: bool) -> None:
         click.echo(json.dumps(facts))
         return
     for profile in profiles:
-        click.echo(f"{profile.name:<20} {support(profile):<15} {profile.description}")
+        click.echo(f"{profile.name:<20} {support(profile):<18} {profile.description}")
 
 
 @command.command("show")

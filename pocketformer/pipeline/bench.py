@@ -16,7 +16,7 @@ import numpy as np
 from pocketformer.pipeline.inputs import data_config
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import MissingDependencyError, PocketformerError
-from pocketformer.runtime.manifest import SessionSettings
+from pocketformer.runtime.manifest import SessionSettings, read_manifest
 from pocketformer.runtime.metrics import (
     bootstrap_interval,
     flips,
@@ -27,7 +27,7 @@ from pocketformer.runtime.metrics import (
 )
 from pocketformer.runtime.model import Model, load
 from pocketformer.targets.measure import WorkloadTiming, measure
-from pocketformer.targets.workloads import REAL, Feeds, Workload, build_feeds
+from pocketformer.targets.workloads import REAL, WORKLOADS, Feeds, Workload, build_feeds
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 Call = Callable[[Feeds], object]
-_REAL_INPUTS = 200
+REAL_INPUTS = 200
 _SHOWN_FLIPS = 25
 # Long shapes are timed in fewer rounds; this many times fewer per workload.
 _ROUND_SHARES = {"real": 4.0, "1x32": 1.0, "1x128": 1.0, "8x128": 0.5}
@@ -138,7 +138,7 @@ def time_contenders(
     timings: dict[str, dict[str, WorkloadTiming]] = {c.name: {} for c in contenders}
     for workload in workloads:
         on_workload(workload.name)
-        feeds = {c.name: build_feeds(workload, c.token_ids[:_REAL_INPUTS]) for c in contenders}
+        feeds = {c.name: build_feeds(workload, c.token_ids[:REAL_INPUTS]) for c in contenders}
         count = min(map(len, feeds.values()))
         calls = {c.name: _indexed(c.call, feeds[c.name]) for c in contenders}
         timed = measure(
@@ -173,10 +173,20 @@ def measurement(
         "file_mb": contender.file_mb,
         "parameters": contender.parameters,
         "latency_ms": {name: asdict(timing.latency) for name, timing in timings.items()},
-        "latency_samples_ms": {
-            name: [round(second * 1e3, 4) for second in timing.seconds] for name, timing in timings.items()
-        },
+        "latency_samples_ms": {name: in_ms(timing.seconds) for name, timing in timings.items()},
+        "samples_per_s": {name: rows_per_second(name, timing.seconds) for name, timing in timings.items()},
     }
+
+
+def in_ms(seconds: Sequence[float]) -> list[float]:
+    """Raw samples as the report keeps them."""
+    return [round(second * 1e3, 4) for second in seconds]
+
+
+def rows_per_second(workload: str, seconds: Sequence[float]) -> float:
+    """Throughput of a workload: the rows of all timed calls over the time that they took."""
+    batch = next(item.batch for item in WORKLOADS if item.name == workload)
+    return batch * len(seconds) / sum(seconds)
 
 
 def against_teacher(
@@ -223,23 +233,27 @@ def class_rows(result: Contender, evaluation: Evaluation, label_names: Sequence[
 def bundle_contender(path: Path, evaluation: Evaluation, parameters: int) -> tuple[Contender, Model]:
     """The bundle as an app uses it: its own tokenizer, its own session settings."""
     model = load(path)
-    files = [path / model.manifest.graph, path / model.manifest.preprocessing.tokenizer_file]
     contender = Contender(
         name="result",
         logits=model.logits(evaluation.texts),
         call=model.engine.run,
-        token_ids=[
-            encoding.ids for encoding in model.encoder.tokenize(list(evaluation.texts[:_REAL_INPUTS]))
-        ],
-        file_mb=sum(file.stat().st_size for file in files) / 1e6,
+        token_ids=[encoding.ids for encoding in model.encoder.tokenize(list(evaluation.texts[:REAL_INPUTS]))],
+        file_mb=bundle_mb(path),
         parameters=parameters,
     )
     return contender, model
 
 
+def bundle_mb(path: Path) -> float:
+    """What an app embeds of a bundle: graph and tokenizer, in 10^6 bytes."""
+    manifest = read_manifest(path)
+    files = (path / manifest.graph, path / manifest.preprocessing.tokenizer_file)
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
 def time_pipeline(model: Model, texts: Sequence[str], rounds: int) -> dict[str, Any]:
     """The tokenizer alone, and a whole prediction from text to label, on real texts one at a time."""
-    inputs = list(texts[:_REAL_INPUTS])
+    inputs = list(texts[:REAL_INPUTS])
     timed = measure(
         {"tokenizer_ms": lambda text: model.encode([text]), "end_to_end_ms": model.predict_one},
         {"real": inputs},
@@ -301,7 +315,7 @@ def onnx_contender(
         name=name,
         logits=run_in_batches(engine, encoded, pad_id),
         call=engine.run,
-        token_ids=encoded[:_REAL_INPUTS],
+        token_ids=encoded[:REAL_INPUTS],
         file_mb=path.stat().st_size / 1e6,
         parameters=parameters,
     )

@@ -71,7 +71,11 @@ class Made:
 
 @dataclass(kw_only=True)
 class RunContext:
-    """One run while it goes on. ``records`` are the finished stages, oldest first."""
+    """One run while it goes on. ``records`` are the finished stages, oldest first.
+
+    ``earlier`` is the folder of the stage at work as an earlier run left it, with the same key, when part of it
+    had failed: what is whole in it need not be made again.
+    """
 
     recipe: Recipe
     directory: RunDirectory
@@ -83,6 +87,7 @@ class RunContext:
     records: list[dict[str, Any]] = field(default_factory=list)
     choices: dict[str, Any] = field(default_factory=dict)
     index: int = 0
+    earlier: Path | None = None
 
     def need_splits(self, verb: str) -> Splits:
         """The data; ``RecipeError`` when the recipe names none."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.pipeline.fleet import FleetDevice, places_of
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.errors import InputError, RecipeError
 
@@ -29,12 +30,14 @@ class BundleConfig:
 class BenchConfig:
     """``rounds`` timed rounds for 1 x 32, in proportion for the rest; ``loadgen_s`` seconds a scenario, 0: without.
 
-    ``cold_starts`` of the bundle, whose median counts, and one of the teacher; 0: none.
+    ``cold_starts`` of the bundle, whose median counts, and one of the teacher; 0: none. ``devices`` says how targets
+    of these names are reached; those that no target names are measured as well.
     """
 
     rounds: int = 40
     loadgen_s: float = 3.0
     cold_starts: int = 3
+    devices: tuple[FleetDevice, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
     if not labels:
         raise InputError(f"{model} does not say what its labels are called", hint="Name data with --train.")
     settings = _quantize_details(context)
+    name = places_of(context.recipe)[0].name
     source = artefacts.teacher or model
     result = write_bundle(
         folder / "bundle",
@@ -68,29 +72,36 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         pad_id=TextEncoding(model, context.recipe.max_length).pad_id,
         golden_texts=_golden_texts(context, config.golden),
         precision=settings.get("precision", "fp32"),
-        target=context.recipe.targets[0],
+        target=name,
         session=_session(context, settings),
         provenance=_provenance(context, source),
         name=config.name or origin_of(context.recipe.model).name,
         license_text=license_text(origin_of(context.recipe.model)),
     )
-    publish(result.output, context.directory.path / "bundles" / context.recipe.targets[0])
+    publish(result.output, context.directory.path / "bundles" / name)
     size = sum(p.stat().st_size for p in result.output.iterdir()) / 1e6
     return Made(artefacts={"bundle": "bundle"}, metrics={"file_mb": size}, notes=tuple(result.notes))
 
 
 def bench_stage(config: BenchConfig, context: RunContext, folder: Path) -> Made:
-    """Score and time teacher and result, interleaved, and write measurements.json."""
+    """Score and time teacher and result, on all targets, and write measurements.json.
+
+    A device that failed is told in ``details``: the run goes on, and the same command again tries that device anew.
+    """
     from pocketformer.pipeline.measurements import measure_bundle
 
     values = measure_bundle(config, context, folder)
     (folder / "measurements.json").write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-    result = values["device"]["result"]
-    figures = {"drop": result["drop"], "file_mb": result["file_mb"]}
+    rows = values["devices"]
+    result: dict[str, Any] = next((row["result"] for row in rows if row.get("result")), {})
+    figures = {name: result.get(name) for name in ("drop", "file_mb")}
+    failed = {row["name"]: row["error"] for row in rows if row["status"] == "failed"}
+    notes = [note if len(rows) == 1 else f"{r['name']}: {note}" for r in rows for note in r.get("notes", ())]
     return Made(
         artefacts={"measurements": "measurements.json"},
         metrics={name: value for name, value in figures.items() if value is not None},
-        notes=tuple(values["device"]["notes"]),
+        notes=(*notes, *(f"{name} failed: {error}" for name, error in failed.items())),
+        details={"failed": list(failed)} if failed else {},
     )
 
 

@@ -143,7 +143,7 @@ def _check_present(artefacts: Artefacts, source: Path) -> None:
 
 
 def _inherit(recipe: Recipe, source: Path) -> Recipe:
-    # Data, length and metric belong together: they come from the earlier run unless the caller names data.
+    # Data, length, metric and budget belong together: they come from the earlier run unless the caller names data.
     path = source / "recipe.yaml"
     if recipe.data is not None or not path.exists():
         return recipe
@@ -153,6 +153,7 @@ def _inherit(recipe: Recipe, source: Path) -> Recipe:
         update={
             "data": data,
             "max_length": earlier.max_length,
+            "budget": recipe.budget if "budget" in recipe.model_fields_set else earlier.budget,
             "metric": recipe.metric or (earlier.metric if earlier.metric != "agreement" else None),
         }
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.inputs import resolve_metric
 from pocketformer.pipeline.recipe import Recipe
-from pocketformer.runtime.errors import ModelError, RecipeError
+from pocketformer.runtime.errors import DeviceError, ModelError, RecipeError
 
 if TYPE_CHECKING:
     from pocketformer.compress.data import Splits
+    from pocketformer.pipeline.fleet import Place
 
 # What each step starts from and leaves; all but export, an unquantized engine and report also need the data.
 _NEEDS: dict[str, tuple[str, ...]] = {
@@ -46,13 +47,18 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
     start from, and a model that cannot be loaded or has another task than to classify texts. ``DeviceError`` for
     a target that this version cannot measure: a run would time this machine and give it the other's name.
     """
-    from pocketformer.targets.profile import find_target
-    from pocketformer.targets.support import require_measurable
+    from pocketformer.pipeline.fleet import places_of
 
-    for target in recipe.targets:
-        require_measurable(find_target(target))
+    places = places_of(recipe)
+    steps = [step.name for step in recipe.steps]
+    if "quantize" in steps and "quantize" not in recipe.choices and places[0].way != "here":
+        raise DeviceError(
+            f"candidates are timed on this machine, and the first target is {places[0].name!r}",
+            hint=f"Name this machine first: --target cpu --target {recipe.targets[0]}. All of them are measured in the "
+            "end, each where it stands.",
+        )
     metric = resolve_metric(recipe, splits)
-    _check_steps(recipe, artefacts, splits)
+    _check_steps(recipe, artefacts, splits, places)
     if artefacts.model is None:
         return recipe, metric
     capacity = _check_model(artefacts.model, recipe, splits)
@@ -61,10 +67,14 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
     return recipe, metric
 
 
-def _check_steps(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> None:
+def _check_steps(
+    recipe: Recipe, artefacts: Artefacts, splits: Splits | None, places: tuple[Place, ...]
+) -> None:
     from pocketformer.compress.quantize.portfolio import candidate_by_name
+    from pocketformer.pipeline.devices import engine_config
     from pocketformer.pipeline.engine_stages import check_tensorrt
 
+    engines = [place for place in places if place.way == "engine"]
     for step in recipe.steps:
         for kind in _NEEDS[step.name]:
             if kind != "graph" or artefacts.quantized is None or step.name in ("quantize", "tensorrt"):
@@ -78,6 +88,10 @@ def _check_steps(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) ->
             )
         if step.name == "tensorrt":
             check_tensorrt(step.config)
+        if step.name == "bench":
+            for place in engines:
+                artefacts.need("graph", verb=f"an engine for {place.name}")
+                check_tensorrt(engine_config(place))
         if step.name == "quantize":
             for name in step.config.candidates:
                 candidate_by_name(name)

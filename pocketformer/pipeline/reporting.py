@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.pipeline.devices import hardware
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.report.front import mark_front
 from pocketformer.report.schema import Baselines, Budget, Device, Evaluation, ParetoPoint, Report, Result
@@ -40,18 +41,9 @@ def compose_report(measured: Mapping[str, Any], context: RunContext, *, name: st
         basis=measured["evaluation"]["basis"],
     )
     metric_name = context.metric if evaluation.basis == "labels" else "agreement"
-    values = dict(measured["device"])
-    result = Result.model_validate(values["result"])
-    baselines = Baselines.model_validate(values["baselines"])
-    device = Device.model_validate(
-        values
-        | {
-            "hardware": _hardware(probe),
-            "speedup": {k: v.model_dump() for k, v in speedups(baselines, result).items()},
-        }
-    )
+    devices = [_device(row, probe) for row in measured["devices"]]
     budget = Budget.model_validate(context.recipe.budget.model_dump())
-    checks = check_budget(budget, [device])
+    checks = check_budget(budget, devices)
     return Report.model_validate(
         {
             "pocketformer_version": __version__,
@@ -63,40 +55,60 @@ def compose_report(measured: Mapping[str, Any], context: RunContext, *, name: st
             "budget": budget,
             "budget_met": budget_met(checks),
             "budget_checks": checks,
-            "verdict": compose_verdict(metric_name, evaluation, checks, [device]),
+            "verdict": compose_verdict(metric_name, evaluation, checks, devices),
             "needed": _needed(checks),
-            "steps": _steps(measured, context, result),
+            "steps": _steps(measured, context),
             "pareto": _pareto(measured, context),
             "candidates": _candidates(context),
             "references": measured["references"],
-            "devices": [device],
+            "devices": devices,
             "per_class": measured["per_class"],
             "flipped_examples": measured["flipped_examples"],
             "data_audit": _audit(measured, context),
-            "warnings": _warnings(measured, device, context),
+            "warnings": _warnings(measured, devices, context),
             "lineage": _lineage(context),
             "environment": _environment(probe),
-            "recipe": context.recipe.model_copy(update={"choices": context.choices}).model_dump(mode="json"),
+            "recipe": _recipe(context),
         }
     )
+
+
+def _device(row: Mapping[str, Any], probe: Mapping[str, Any]) -> Device:
+    """One device as it was measured; ratios of what was timed side by side."""
+    values = dict(row)
+    if values.get("baselines"):
+        baselines = Baselines.model_validate(values["baselines"])
+        faster = speedups(baselines, Result.model_validate(values["result"]))
+        values |= {"hardware": hardware(probe), "speedup": {k: v.model_dump() for k, v in faster.items()}}
+    return Device.model_validate(values)
+
+
+def _recipe(context: RunContext) -> dict[str, Any]:
+    """The resolved recipe, without the places of keys on this machine."""
+    resolved = context.recipe.model_copy(update={"choices": context.choices}).model_dump(mode="json")
+    for step in resolved["steps"]:
+        for device in step["config"].get("devices", ()) if step["name"] == "bench" else ():
+            for name in ("identity", "known_hosts"):
+                device.pop(name, None)
+    return resolved
 
 
 def _candidates(context: RunContext) -> list[dict[str, Any]]:
     return [row for record in context.records for row in record["details"].get("candidates", [])]
 
 
-def _steps(measured: Mapping[str, Any], context: RunContext, result: Result) -> list[dict[str, Any]]:
+def _steps(measured: Mapping[str, Any], context: RunContext) -> list[dict[str, Any]]:
     """The teacher, then the model as each step left it, then what ships."""
-    latencies = measured["step_latency_ms"]
-    eager = measured["device"]["baselines"]["onnxruntime_fp32"]
+    latencies, teacher = measured["step_latency_ms"], measured["teacher"]
+    result: dict[str, Any] = next((row["result"] for row in measured["devices"] if row.get("result")), {})
     key = f"validation_{context.metric}"
     rows = [
         {
             "name": "teacher",
             "stage": "teacher",
             "metric": _teacher_score(context),
-            "file_mb": eager["file_mb"],
-            "parameters": eager["parameters"],
+            "file_mb": teacher["file_mb"],
+            "parameters": teacher["parameters"],
             "latency_ms": latencies.get("0"),
         }
     ]
@@ -110,8 +122,10 @@ def _steps(measured: Mapping[str, Any], context: RunContext, result: Result) -> 
                     "name": _title(record, context),
                     "stage": record["name"],
                     "metric": record["metrics"].get(key),
-                    "file_mb": result.file_mb if ships else record["metrics"].get("file_mb"),
-                    "parameters": result.parameters if ships else round(record["metrics"]["parameters"]),
+                    "file_mb": result.get("file_mb") if ships else record["metrics"].get("file_mb"),
+                    "parameters": result.get("parameters")
+                    if ships
+                    else round(record["metrics"]["parameters"]),
                     "latency_ms": latencies.get("result" if ships else str(record["index"])),
                     "seconds": record["seconds"],
                     "notes": record["notes"],
@@ -141,8 +155,8 @@ def _teacher_score(context: RunContext) -> float | None:
 def _pareto(measured: Mapping[str, Any], context: RunContext) -> list[ParetoPoint]:
     """Teacher and candidates by validation metric, size and p50 on real inputs."""
     points: list[ParetoPoint] = []
-    teacher, eager = _teacher_score(context), measured["device"]["baselines"]["onnxruntime_fp32"]
-    if teacher is not None:
+    teacher, eager = _teacher_score(context), measured["teacher"]
+    if teacher is not None and "real" in eager["latency_ms"]:
         points.append(
             ParetoPoint(
                 name="teacher, onnxruntime fp32",
@@ -181,7 +195,7 @@ def _needed(checks: list[Any]) -> list[str]:
             out.append(
                 f"{check.name}: {check.measured / check.limit:.2f} times what is allowed; prune further."
             )
-    return out
+    return list(dict.fromkeys(out))
 
 
 def _audit(measured: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
@@ -197,11 +211,12 @@ def _audit(measured: Mapping[str, Any], context: RunContext) -> dict[str, Any]:
     }
 
 
-def _warnings(measured: Mapping[str, Any], device: Device, context: RunContext) -> list[dict[str, str]]:
+def _warnings(
+    measured: Mapping[str, Any], devices: Sequence[Device], context: RunContext
+) -> list[dict[str, str]]:
     out: list[dict[str, str]] = []
-    teacher = device.baselines.torch_eager
     classical = measured["references"].get("tfidf_logistic_regression", {}).get("metric")
-    score = teacher.metric if teacher is not None else None
+    score = measured["teacher"]["metric"]
     if classical is not None and score is not None and score < classical + _WEAK_MARGIN:
         out.append(
             {
@@ -218,6 +233,16 @@ def _warnings(measured: Mapping[str, Any], device: Device, context: RunContext) 
                 "accuracy is not measured.",
             }
         )
+    failed = [device.name for device in devices if device.status == "failed"]
+    if failed:
+        out.append(
+            {
+                "code": "device_failed",
+                "message": f"{len(failed)} of {len(devices)} devices failed: {', '.join(failed)}.",
+            }
+        )
+    for device in devices:
+        out += [{"code": "device_warning", "message": f"{device.name}: {text}"} for text in device.warnings]
     return out
 
 
@@ -273,9 +298,3 @@ def _environment(probe: Mapping[str, Any]) -> dict[str, Any]:
         "memory_mb": probe["memory_bytes"] / 1e6 if probe["memory_bytes"] else None,
         "packages": versions(),
     }
-
-
-def _hardware(probe: Mapping[str, Any]) -> str:
-    present = [name for name, there in probe["flags"].items() if there]
-    flags = ", ".join(present) or "no SIMD known"
-    return f"{probe['model']} ({probe['architecture']}), {probe['threads']} cores, {flags}"

@@ -141,6 +141,7 @@ def _run_stages(context: RunContext, data_id: str) -> None:
     key = _digest(
         [data_id, _model_id(context.artefacts), recipe.seed, recipe.max_length, context.metric, versions()]
     )
+    anew = False
     for index, section in enumerate(recipe.steps, start=1):
         context.index = index
         step = step_by_name(section.name)
@@ -148,8 +149,11 @@ def _run_stages(context: RunContext, data_id: str) -> None:
         folder = directory.stage_path(index, step.name)
         context.listener.stage_started(step.name, index, len(recipe.steps))
         record = directory.finished_stage(index, step.name, key)
-        reused = record is not None
-        if record is None:
+        # A stage of which part failed is made again, and with it what was made from it.
+        context.earlier = folder if record is not None and record["details"].get("failed") else None
+        anew = anew or context.earlier is not None
+        reused = record is not None and not anew
+        if record is None or anew:
             record = _make_stage(step, section, key, context)
         context.artefacts = context.artefacts.with_made(record["artefacts"], folder)
         if step.name == "finetune":

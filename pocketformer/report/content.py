@@ -48,15 +48,23 @@ class Fact:
 
 
 def primary_device(report: Report) -> Device | None:
-    """The device of the headline: the first measured one with a result, else the first with one."""
+    """The device of the headline: the first on which the teacher was timed too, else measured, else with a result."""
     with_result = [device for device in report.devices if device.result is not None]
     measured = [device for device in with_result if device.status == "measured"]
-    return next(iter(measured or with_result), None)
+    timed = [device for device in measured if device.speedup]
+    return next(iter(timed or measured or with_result), None)
 
 
 def teacher_of(device: Device) -> Measurement | None:
     """The teacher to compare with: in PyTorch, or in onnxruntime where PyTorch was not measured."""
     return device.baselines.torch_eager or device.baselines.onnxruntime_fp32
+
+
+def with_section(report: Report) -> list[Device]:
+    """The devices that have more to say than a row: several models, several workloads, or no row at all."""
+    if len(report.devices) == 1:
+        return report.devices
+    return [device for device in report.devices if len(columns(device)) > 1 or len(latency_rows(device)) > 1]
 
 
 def columns(device: Device) -> list[Column]:
@@ -101,12 +109,16 @@ def headlines(report: Report) -> list[Headline]:
     device = primary_device(report)
     if device is None or device.result is None:
         return []
-    return [_faster(device), _smaller(device), _lost(report, device)]
+    return [_faster(device), _smaller(report, device), _lost(report, device)]
 
 
 def _faster(device: Device) -> Headline:
     result = device.result
     workloads = wording.workload_order(set(device.speedup))
+    timed = result.latency_ms.get("real") if result is not None else None
+    if timed is not None and not workloads:
+        detail = f"p50 on {device.name}; the teacher was not timed there"
+        return Headline(wording.milliseconds(timed.p50), "for a real input", detail)
     if result is None or not workloads:
         return Headline(NOT_MEASURED, "speed", f"{device.name} is {device.status}: no latency is claimed")
     workload = workloads[0]
@@ -124,9 +136,11 @@ def _faster(device: Device) -> Headline:
     )
 
 
-def _smaller(device: Device) -> Headline:
+def _smaller(report: Report, device: Device) -> Headline:
     teacher, result = teacher_of(device), device.result
-    before = teacher.file_mb if teacher else None
+    before = (
+        teacher.file_mb if teacher else next((s.file_mb for s in report.steps if s.stage == "teacher"), None)
+    )
     after = result.file_mb if result else None
     factor = before / after if before and after else None
     return Headline(
@@ -142,7 +156,9 @@ def _lost(report: Report, device: Device) -> Headline:
     gained = drop < 0 and wording.points(drop) != "0.0"
     amount = wording.points(abs(drop))
     noun = "point" if amount == "1.0" else "points"
-    change = _from_to(wording.percent, teacher.metric if teacher else None, result.metric)
+    # Where the teacher was not run its metric is that of the host, on the same rows.
+    apart = result.metric + drop if result.metric is not None else None
+    change = _from_to(wording.percent, teacher.metric if teacher else apart, result.metric)
     return Headline(
         amount,
         f"{noun} of {metric} {'gained' if gained else 'lost'}",

@@ -9,6 +9,7 @@ import yaml
 
 from pocketformer.report import content, figures, verdict, wording
 from pocketformer.report.schema import Report
+from pocketformer.report.side_by_side import side_by_side
 from pocketformer.runtime.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def render_html(report: Report) -> str:
         device=device,
         content=content,
         figures=figures,
+        together=side_by_side(report),
         verdict=verdict,
         wording=wording,
         recipe=wording.several_lines(recipe),

@@ -7,16 +7,20 @@ from collections.abc import Iterable, Sequence
 
 from pocketformer.report import content, verdict, wording
 from pocketformer.report.schema import Device, Report
+from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|~$])|^(\d+(?=[.)])|[-+#])")
+_INLINE = r"([\\`*_\[\]|~$])"
+_SPECIAL = re.compile(_INLINE + r"|^(\d+(?=[.)])|[-+#])")
+_IN_A_CELL = re.compile(_INLINE)
 
 
-def escape(text: str) -> str:
-    """A user's text on one line in which Markdown and HTML mean nothing."""
+def escape(text: str, *, in_cell: bool = False) -> str:
+    """A user's text on one line in which Markdown and HTML mean nothing; a cell begins no line."""
     plain = wording.one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     # "@name" would notify somebody on GitHub, and a bare address would become a link.
     plain = plain.replace("@", "&#64;").replace("://", "&#58;//").replace("www.", "www&#46;")
-    return _SPECIAL.sub(lambda found: found[0] + "\u200b" if found[0].isdigit() else "\\" + found[0], plain)
+    special = _IN_A_CELL if in_cell else _SPECIAL
+    return special.sub(lambda found: found[0] + "\u200b" if found[0].isdigit() else "\\" + found[0], plain)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from: int = 1) -> str:
@@ -29,8 +33,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers_from:
 def render_markdown(report: Report) -> str:
     """The whole report as Markdown, ending in a newline."""
     parts = [f"# {escape(report.name)}", _verdict(report)]
-    for device in report.devices:
-        parts.append(_device(report, device))
+    together = side_by_side(report)
+    if together is not None:
+        parts.append(_devices(together))
+    parts += [_device(report, device) for device in content.with_section(report)]
     parts += [
         _steps(report),
         _search(report),
@@ -70,6 +76,25 @@ def _verdict(report: Report) -> str:
         ]
         parts.append(table(["Limit", "Allowed", "Measured", "Met"], rows))
     return "\n\n".join(parts)
+
+
+def _devices(together: SideBySide) -> str:
+    """One row a device; what spans columns stands in the first of them."""
+    rows = []
+    for row in together.rows:
+        cells = [f"**{escape(row.name, in_cell=True)}** {row.status}"]
+        for cell in row.cells:
+            detail = f" ({escape(cell.detail, in_cell=True)})" if cell.detail else ""
+            cells += [escape(cell.value, in_cell=True) + detail, *[NOTHING] * (cell.span - 1)]
+        rows.append(cells)
+    lines = [f"- **{escape(row.name)}**: {escape(row.hardware)}" for row in together.rows if row.hardware]
+    parts = [
+        "## Devices",
+        table(["Device", *together.header], rows),
+        "\n".join(lines),
+        " ".join(together.legend),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _device(report: Report, device: Device) -> str:

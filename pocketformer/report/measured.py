@@ -23,7 +23,7 @@ Difference = Annotated[float, Field(ge=-2, le=2)]
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Interval = tuple[float, float]
-DeviceStatus = Literal["measured", "emulated", "built"]
+DeviceStatus = Literal["measured", "emulated", "built", "failed"]
 
 
 def ordered(name: str, interval: Interval | None) -> None:
@@ -82,6 +82,10 @@ class Measurement(Part):
     )
     latency_samples_ms: dict[str, list[Amount]] = Field(
         default_factory=dict, description="Raw samples behind `latency_ms`, in the order of measuring."
+    )
+    samples_per_s: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="Throughput per workload: rows of the timed calls over the time they took.",
     )
     tokenizer_ms: Optional[Percentiles] = Field(
         default=None, description="Encoding one real input, apart from the model."
@@ -177,12 +181,57 @@ class BundleInfo(Part):
     )
 
 
+class Emulation(Part):
+    """How long an emulator took. It says nothing of the device's speed and is shown nowhere."""
+
+    emulated: Literal[True] = Field(default=True, description="Always true.")
+    p50_ms: dict[str, Amount] = Field(
+        default_factory=dict, description="Median per workload in the emulator, ms."
+    )
+
+
+class Energy(Part):
+    """What the device's own power monitor told while it answered real inputs one after the other."""
+
+    per_inference_mj: Amount = Field(description="Energy of one inference, idle power included, mJ.")
+    mean_mw: Amount = Field(description="Mean power meanwhile, mW.")
+    idle_mw: Optional[Amount] = Field(default=None, description="Mean power just before, at rest, mW.")
+    rail: Text = Field(description="The rail that was read; docs/targets.md says what each carries.")
+    source: Text = Field(description="The tool that told, for example `tegrastats`.")
+    inferences: Count = Field(description="How many inferences.")
+    seconds: Amount = Field(description="How long, s.")
+    samples: Count = Field(description="How many readings.")
+
+
+class PowerState(Part):
+    """The power mode and clocks that a device was found in; nothing changes them."""
+
+    mode: Optional[Text] = Field(default=None, description="Name of its power mode.")
+    clocks_locked: Optional[bool] = Field(
+        default=None, description="Whether its clocks stand at one value; null: it does not tell."
+    )
+
+
+class EngineInfo(Part):
+    """An engine that was built and never run."""
+
+    library: Text = Field(description="What built it, with its version.")
+    precision: Text = Field(description="Precision asked for.")
+    compute_capabilities: list[Text] = Field(description="GPUs that it is for.")
+    file_mb: Amount = Field(description="Size of the engine, 10^6 bytes.")
+    layers: dict[Text, Count] = Field(
+        default_factory=dict,
+        description="Layers by the precision they compute in; `all`: how many there are.",
+    )
+
+
 class Device(Part):
     """One target: the baselines and the result there."""
 
     name: Text = Field(description="Name of the target.")
     status: DeviceStatus = Field(
-        description="`measured` on the device, `emulated` (works, but has no latency) or `built` (never ran)."
+        description="`measured` on the device, `emulated` (works, but has no latency), `built` (never ran) or "
+        "`failed` (see `error`)."
     )
     hardware: Optional[Text] = Field(default=None, description="What it is, in words.")
     threads: Optional[Count] = Field(default=None, description="Threads that every candidate was given.")
@@ -190,13 +239,50 @@ class Device(Part):
     result: Optional[Result] = Field(default=None, description="What ships here.")
     speedup: dict[str, Speedup] = Field(default_factory=dict, description="Per workload.")
     loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's figures; not an MLPerf result.")
+    versions: dict[Text, Text] = Field(
+        default_factory=dict, description="Versions that matter, on the device."
+    )
+    fallback_operators: Optional[dict[Text, Count]] = Field(
+        default=None,
+        description="Operators that ran elsewhere than on the provider asked for, and how many; null: not known.",
+    )
+    power: Optional[PowerState] = Field(
+        default=None, description="Its power mode and clocks, where it tells."
+    )
+    energy: Optional[Energy] = Field(default=None, description="Where the device tells its power.")
+    emulation: Optional[Emulation] = Field(default=None, description="Of an emulated device only.")
+    engine: Optional[EngineInfo] = Field(default=None, description="The engine, where one was built.")
+    error: Optional[Text] = Field(default=None, description="Why a device failed.")
+    hint: Optional[Text] = Field(default=None, description="What to do about it.")
+    warnings: list[Text] = Field(
+        default_factory=list, description="What the device warned of: throttling, its clock, what it lacks."
+    )
     bundle: Optional[BundleInfo] = Field(default=None, description="The bundle written for this target.")
     notes: list[Text] = Field(default_factory=list, description="What else a reader must know.")
 
     @model_validator(mode="after")
     def _only_measured_devices_have_times(self) -> Device:
         parts = [self.result, self.baselines.torch_eager, self.baselines.onnxruntime_fp32]
-        timed = any(p is not None and (p.latency_ms or p.latency_samples_ms) for p in parts)
-        if self.status != "measured" and (timed or self.speedup or self.loadgen):
+        timed = any(p is not None and _is_timed(p) for p in parts)
+        if self.status != "measured" and (timed or self.speedup or self.loadgen or self.energy):
             raise ValueError(f"device {self.name!r} is {self.status}: only a measured device has latencies")
         return self
+
+    @model_validator(mode="after")
+    def _status_follows_from_the_rest(self) -> Device:
+        if (self.status == "failed") is not (self.error is not None):
+            raise ValueError(f"device {self.name!r} is {self.status} and its error is {self.error!r}")
+        if self.emulation is not None and self.status != "emulated":
+            raise ValueError(f"device {self.name!r} is {self.status} and has an emulator's times")
+        return self
+
+
+def _is_timed(part: Measurement) -> bool:
+    own = (
+        part.latency_ms,
+        part.latency_samples_ms,
+        part.samples_per_s,
+        part.tokenizer_ms,
+        part.end_to_end_ms,
+    )
+    return any(own) or part.cold_start is not None

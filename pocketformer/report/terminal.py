@@ -10,6 +10,7 @@ from rich.text import Text
 
 from pocketformer.report import content, verdict, wording
 from pocketformer.report.schema import Device, Report
+from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
 _FILES = ("report.html", "report.md", "report.json")
 
@@ -33,12 +34,19 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
     for check in report.budget_checks:
         if check.met is not True:
             limit = f"{verdict.limit_label(check)}: {verdict.amount(check, check.measured)}"
+            limit += f" on {_line(check.device)}" if len(report.devices) > 1 else ""
             console.print(Text(f"  {limit}, allowed {verdict.amount(check, check.limit)}", style="red"))
     for line in report.needed:
         console.print(Text(f"  Needed: {_line(line)}"))
     for warning in report.warnings:
         console.print(Text("  Warning: ", style="yellow").append(_line(warning.message), style="default"))
+    together = side_by_side(report)
+    if together is not None:
+        console.print()
+        _print_devices(together, console)
     for device in report.devices:
+        if together is not None and not device.speedup:
+            continue
         console.print()
         console.print(_latency_table(device))
         console.print(_facts_table(report, device))
@@ -46,6 +54,26 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
             console.print(Text(f"  LoadGen figures are in the report ({device.loadgen.note}).", style="dim"))
     if directory is not None:
         _print_files(report, console, directory)
+
+
+def _print_devices(together: SideBySide, console: Console) -> None:
+    table = Table(title="Devices", title_justify="left", box=None, pad_edge=True)
+    table.add_column("", no_wrap=True)
+    for name in together.header:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in together.rows:
+        if row.status == "failed":
+            continue
+        cells = []
+        for cell in row.cells:
+            cells += [_line(cell.value), *[NOTHING] * (cell.span - 1)]
+        table.add_row(f"{_line(row.name)} ({row.status})", *cells)
+    if table.row_count:
+        console.print(table)
+    for row in together.rows:
+        if row.status == "failed":
+            text = Text(f"  {_line(row.name)} failed: ", style="red")
+            console.print(text.append(_line(row.cells[0].value), style="default"))
 
 
 def _line(text: str) -> str:

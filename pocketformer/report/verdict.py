@@ -16,14 +16,20 @@ from pocketformer.report.schema import (
     Speedup,
 )
 
+_OF_ITS_SPEED = ("max_latency_ms", "max_memory_mb")
 # 0.934 - 0.924 is a little more than 0.01 in binary; that must not fail a budget of one point.
 _ROUNDING = 1e-9
 
 
 def check_budget(budget: Budget, devices: Iterable[Device]) -> list[BudgetCheck]:
-    """One row for each limit and device; ``met`` is null where the number was not measured."""
+    """One row for each limit and device; ``met`` is null where the number was not measured.
+
+    A device that has no answers (built, or failed) is held to nothing while another has some, and an emulated one
+    to no limit of latency or memory, which it cannot have.
+    """
     checks = []
-    for device in devices:
+    devices = list(devices)
+    for device in [device for device in devices if device.result is not None] or devices:
         result = device.result
         latency = result.latency_ms.get(budget.latency_workload) if result else None
         limits = (
@@ -33,7 +39,7 @@ def check_budget(budget: Budget, devices: Iterable[Device]) -> list[BudgetCheck]
             ("max_memory_mb", budget.max_memory_mb, result.peak_memory_mb if result else None),
         )
         for name, limit, measured in limits:
-            if limit is not None:
+            if limit is not None and not (device.status == "emulated" and name in _OF_ITS_SPEED):
                 met = None if measured is None else measured <= limit + _ROUNDING
                 checks.append(
                     BudgetCheck.model_validate(
@@ -102,7 +108,13 @@ def compose_verdict(
         return f"No budget was set. {_drop_sentence(metric, devices)}"
     failed = [check for check in checks if check.met is not True]
     if failed:
-        reasons = "; ".join(_reason(metric, check) for check in failed)
+        several = len({check.device for check in checks}) > 1
+        where: dict[str, list[str]] = {}
+        for check in failed:
+            where.setdefault(_reason(metric, check), []).append(check.device)
+        reasons = "; ".join(
+            reason + (f" (on {', '.join(names)})" if several else "") for reason, names in where.items()
+        )
         return f"Budget not met: {reasons}."
     drop = next((check for check in checks if check.name == "max_drop"), None)
     if drop is None:

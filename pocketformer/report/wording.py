@@ -142,6 +142,11 @@ def megabytes(value: float | None) -> str:
     )
 
 
+def millijoules(value: float) -> str:
+    """``12.3 mJ``, and from a joule on ``1.24 J``."""
+    return f"{three_digits(value / 1000)} J" if value >= 999.5 else f"{three_digits(value)} mJ"
+
+
 def ratio(value: float | None) -> str:
     """``15.8×``."""
     if value is None:

@@ -19,12 +19,10 @@ import logging
 import shlex
 import shutil
 import signal
-import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,6 +36,7 @@ from pocketformer.runtime.errors import (
 )
 from pocketformer.runtime.manifest import sha256_file
 from pocketformer.targets.agent.build import build_agent
+from pocketformer.targets.file_stream import write_tar
 from pocketformer.targets.ssh import (
     Address,
     SshCall,
@@ -99,6 +98,8 @@ class RemoteDevice:
         self._keeper: SshCall | None = None
         self._folder = ""
         self._inputs = 0
+        self._running: SshCall | None = None
+        self._cancelled = False
 
     def __enter__(self) -> RemoteDevice:
         try:
@@ -153,6 +154,13 @@ class RemoteDevice:
             if self._on_event is not None:
                 self._on_event({"event": "warning", "kind": "folder-left", "message": message})
 
+    def cancel(self) -> None:
+        """From another thread: end what runs there, and let nothing more begin; the caller over there gets an error."""
+        self._cancelled = True
+        running = self._running
+        if running is not None:
+            running.process.terminate()
+
     def probe(self) -> dict[str, Any]:
         """What the device is: see ``describe`` of the agent."""
         return self._single(self.run("probe", "--folder", self.folder))
@@ -193,9 +201,10 @@ class RemoteDevice:
         rounds: int = 50,
         time_limit_s: float = 60.0,
         threads: int | None = None,
+        energy_s: float = 5.0,
     ) -> dict[str, Any]:
-        """Latency over there, with all samples: see ``measure_bundle`` of the agent."""
-        options = ["--rounds", str(rounds), "--time-limit", str(time_limit_s)]
+        """Latency over there, with all samples, and energy where it tells: see ``measure_bundle`` of the agent."""
+        options = ["--rounds", str(rounds), "--time-limit", str(time_limit_s), "--energy-time", str(energy_s)]
         if threads is not None:
             options += ["--threads", str(threads)]
         return self._single(self.run("measure", f"{self.folder}/{name}", self._push_texts(texts), *options))
@@ -214,6 +223,9 @@ class RemoteDevice:
         refusal: Event | None = None
         finished = False
         call = self._call(f"{line}; exit $?")  # a shell in between, which tells of a signal
+        self._running = call
+        if self._cancelled:
+            call.process.terminate()
         late = threading.Timer(timeout_s, call.process.kill)
         late.start()
         try:
@@ -229,6 +241,7 @@ class RemoteDevice:
                     self._on_event(event)
             code = call.wait(30.0)
         finally:
+            self._running = None
             timed_out = late.finished.is_set()
             late.cancel()
             call.stop()
@@ -290,7 +303,7 @@ class RemoteDevice:
 
         def feed(call: SshCall) -> None:
             if call.write(json.dumps({"files": announced}).encode("ascii") + b"\n"):
-                _write_tar(call, files, sizes)
+                write_tar(call, files, sizes)
 
         self.run("receive", f"{self.folder}/{name}", feed=feed)
 
@@ -340,30 +353,6 @@ class RemoteDevice:
             f"the agent on {self.address} ended with exit code {code}: {_last_line(said)}",
             hint="Check the Python there, or name another one with --python.",
         )
-
-
-class _TarTarget:
-    """What tarfile writes to: standard input of a call, until the other side reads no more."""
-
-    def __init__(self, call: SshCall) -> None:
-        self._call = call
-
-    def write(self, data: bytes) -> int:
-        if not self._call.write(data):
-            raise BrokenPipeError
-        return len(data)
-
-
-def _write_tar(call: SshCall, files: Mapping[str, Path | bytes], sizes: Mapping[str, int]) -> None:
-    try:
-        with tarfile.open(fileobj=_TarTarget(call), mode="w|") as archive:  # type: ignore[call-overload]
-            for name, content in files.items():
-                entry = tarfile.TarInfo(name)
-                entry.size = sizes[name]
-                with BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
-                    archive.addfile(entry, stream)
-    except BrokenPipeError:
-        return  # its error event says why
 
 
 def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""What this version can do with a target: measure it here, or not yet.
+"""What this version can do with a target: measure it here or over SSH, build for it, or nothing yet.
 
-A run builds its bundle for onnxruntime and times it on the processor that it runs on. Anything else in a
-profile says what a device is; until there is code that measures there, a run must not take its name.
+A bundle runs in onnxruntime on a processor: this machine's, or that of a device over SSH. For a GPU that
+TensorRT-RTX knows an engine is built, which nothing here runs. Anything else in a profile says what a device is;
+until there is code that measures there, a run must not take its name.
 """
 
 from __future__ import annotations
@@ -15,36 +16,53 @@ if TYPE_CHECKING:
     from pocketformer.targets.profile import TargetProfile
 
 MEASURED_HERE = "measured here"
+OVER_SSH = "measured over SSH"
+BUILT_HERE = "built, never run"
 NOT_YET = "not yet"
 
 
 def what_is_missing(profile: TargetProfile) -> str | None:
-    """Why this version cannot measure the target, as the end of a sentence; None when it can."""
-    if profile.reach.startswith("ssh://"):
-        return f"it is reached over SSH ({profile.reach})"
-    if profile.reach == "emulated":
-        return "it is only emulated, and an emulator tells no latency"
+    """Why this version can do nothing with the target, as the end of a sentence; None when it can."""
+    if _is_built(profile):
+        return None
     if profile.runtime != "onnxruntime":
         return f"its engine is {profile.runtime}"
     others = [name for name in profile.providers if name != "CPUExecutionProvider"]
     if others:
         return f"it uses {others[0]}"
+    if profile.reach == "emulated":
+        return "nothing says at which address it, or an emulator of it, is reached"
     here = machine_architecture()
-    if profile.architecture not in ("any", here):
+    if profile.reach == "local" and profile.architecture not in ("any", here):
         return f"its processor is {profile.architecture} and this machine's is {here}"
     return None
 
 
 def support(profile: TargetProfile) -> str:
-    """``MEASURED_HERE`` or ``NOT_YET``."""
-    return MEASURED_HERE if what_is_missing(profile) is None else NOT_YET
+    """``MEASURED_HERE``, ``OVER_SSH``, ``BUILT_HERE`` or ``NOT_YET``."""
+    if what_is_missing(profile) is not None:
+        return NOT_YET
+    if _is_built(profile):
+        return BUILT_HERE
+    return MEASURED_HERE if profile.reach == "local" else OVER_SSH
 
 
-def require_measurable(profile: TargetProfile) -> None:
-    """``DeviceError`` for a target that this version can neither build for nor measure."""
+def require_usable(profile: TargetProfile) -> str:
+    """``support`` of the target; ``DeviceError`` when it is ``NOT_YET``."""
     reason = what_is_missing(profile)
     if reason is not None:
-        raise DeviceError(
-            f"target {profile.name!r} cannot be measured by this version: {reason}",
-            hint="What works is this machine's own processor: --target cpu. See `pocketformer targets list`.",
-        )
+        raise DeviceError(f"target {profile.name!r} cannot be measured: {reason}", hint=_hint(profile))
+    return support(profile)
+
+
+def _is_built(profile: TargetProfile) -> bool:
+    known = profile.compute_capability is not None and profile.reach == "local"
+    return profile.runtime == "tensorrt-rtx" and known
+
+
+def _hint(profile: TargetProfile) -> str:
+    if profile.runtime == "onnxruntime" and profile.reach == "emulated":
+        return "Copy the profile and give it a reach of ssh://user@host, or name its address in a fleet file."
+    if profile.runtime == "tensorrt":
+        return "Name the device's address instead, --target ssh://user@host, to measure onnxruntime on its processor."
+    return "This machine's own processor is --target cpu. See `pocketformer targets list`."

@@ -292,6 +292,55 @@ def sample_report() -> Report:
     return make_sample_report()
 
 
+def make_fleet_report() -> Report:
+    """The sample on five devices, one of each status and one that tells its power."""
+    sample = make_sample_report()
+    values = sample.devices[0].model_dump(mode="json")
+    answers = {**values["result"], "tokenizer_ms": None, "end_to_end_ms": None, "cold_start": None}
+    untimed = {**answers, "latency_ms": {}, "latency_samples_ms": {}, "peak_memory_mb": None}
+    timed = {
+        **answers,
+        "latency_ms": {"real": {"p50": 1.64, "p90": 1.71, "p99": 2.02, "samples": 160}},
+        "latency_samples_ms": {},
+        "samples_per_s": {"real": 610.0},
+    }
+    versions = {"python": "3.10.12", "onnxruntime": "1.23.0"}
+    devices: list[dict[str, object]] = [
+        values | {"versions": versions, "fallback_operators": {}},
+        {
+            "name": "orin", "status": "measured", "hardware": "Sample Orin Nano (aarch64), 6 cores, dotprod",
+            "threads": 6, "result": timed, "versions": versions, "fallback_operators": {"LayerNormalization": 2},
+            "power": {"mode": "15W", "clocks_locked": False},
+            "energy": {
+                "per_inference_mj": 3.2, "mean_mw": 5200.0, "idle_mw": 3100.0, "rail": "VDD_IN",
+                "source": "tegrastats", "inferences": 8120, "seconds": 5.0, "samples": 50,
+            },
+            "warnings": ["after measuring, cpu0 to cpu5: limited to 1344 MHz of 1510 MHz"],
+        },
+        {
+            "name": "pi-5", "status": "emulated", "hardware": "an emulator of Cortex-A76 (aarch64), 4 cores",
+            "threads": 4, "result": untimed, "versions": versions, "emulation": {"p50_ms": {"real": 98765.0}},
+        },
+        {
+            "name": "gone", "status": "failed", "error": "the connection to ssh://me@gone was lost",
+            "hint": "Check the network and that the device is still on, then run again.",
+        },
+        {
+            "name": "tensorrt-rtx-sm89", "status": "built", "hardware": "Ada GPUs (8.9), through TensorRT for RTX",
+            "engine": {
+                "library": "tensorrt_rtx 1.7", "precision": "fp16", "compute_capabilities": ["8.9"],
+                "file_mb": 15.9, "layers": {"all": 36, "fp32": 0, "fp16": 34, "int8": 0},
+            },
+        },
+    ]  # fmt: skip
+    return sample.model_copy(update={"devices": [Device.model_validate(device) for device in devices]})
+
+
+@pytest.fixture(scope="session")
+def fleet_report() -> Report:
+    return make_fleet_report()
+
+
 @pytest.fixture(scope="session")
 def bare_report(sample_report: Report) -> Report:
     """Only what the schema requires: everything else must read "not measured" or be left out."""
@@ -316,6 +365,7 @@ def unlabelled_report(sample_report: Report) -> Report:
     data["evaluation"]["basis"] = "teacher"
     data["devices"][0] |= {"status": "emulated", "speedup": {}, "loadgen": None}
     for part in (*data["devices"][0]["baselines"].values(), data["devices"][0]["result"]):
-        part |= {"latency_ms": {}, "latency_samples_ms": {}}
+        part |= {"latency_ms": {}, "latency_samples_ms": {}, "samples_per_s": {}}
+        part |= {"tokenizer_ms": None, "end_to_end_ms": None, "cold_start": None}
     data["flipped_examples"] = [{**e, "label": None} for e in data["flipped_examples"]]
     return Report.model_validate(data)

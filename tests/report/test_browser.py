@@ -124,10 +124,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_Browser]:
         opened.close()
 
 
-@pytest.fixture
-def page(sample_report: Report, tmp_path: Path) -> Path:
+@pytest.fixture(params=["one device", "a fleet"])
+def page(sample_report: Report, fleet_report: Report, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     path = tmp_path / "report.html"
-    path.write_text(render_html(sample_report), encoding="utf-8")
+    report = fleet_report if request.param == "a fleet" else sample_report
+    path.write_text(render_html(report), encoding="utf-8")
     return path
 
 

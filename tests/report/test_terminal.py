@@ -41,7 +41,7 @@ def test_reports_without_numbers(bare_report: Report, unlabelled_report: Report)
     console, out = _console()
     print_report(bare_report, console)
     print_report(unlabelled_report, console)
-    assert "latency not measured" in out.getvalue()
+    assert "no speed" in out.getvalue()
 
 
 def test_a_failed_limit_is_listed(sample_report: Report) -> None:

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from pocketformer.runtime.errors import DeviceError, InputError, PocketformerError, RecipeError
 from pocketformer.targets.profile import TargetProfile, find_target, list_targets
 from pocketformer.targets.support import (
+    BUILT_HERE,
     MEASURED_HERE,
     NOT_YET,
-    require_measurable,
+    OVER_SSH,
+    require_usable,
     support,
     what_is_missing,
 )
@@ -74,24 +76,27 @@ def test_only_the_processor_here_is_measured(tmp_path: Path, monkeypatch: pytest
     reasons = {
         "browser": "its engine is onnxruntime-web",
         "jetson-orin-nano": "its engine is tensorrt",
-        "raspberry-pi-4": "it is only emulated, and an emulator tells no latency",
+        "raspberry-pi-4": "nothing says at which address it, or an emulator of it, is reached",
     }
     for name, reason in reasons.items():
         assert what_is_missing(find_target(name)) == reason
-        with pytest.raises(
-            DeviceError, match=f"target '{name}' cannot be measured by this version"
-        ) as caught:
-            require_measurable(find_target(name))
-        assert "--target cpu" in (caught.value.hint or "")
+        with pytest.raises(DeviceError, match=f"target '{name}' cannot be measured: ") as caught:
+            require_usable(find_target(name))
+        assert "--target" in (caught.value.hint or "") or "fleet file" in (caught.value.hint or "")
     for own, reason in [
         ({}, "its processor is aarch64 and this machine's is x86_64"),
-        ({"reach": "ssh://me@board"}, "it is reached over SSH (ssh://me@board)"),
         ({"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}, "it uses CUDAExecutionProvider"),
         ({"architecture": "x86_64"}, None),
     ]:
         profile = find_target(write(tmp_path / "own.yaml", {**OWN, **own}))
         assert what_is_missing(profile) == reason
-    require_measurable(profile)
+    assert require_usable(profile) == MEASURED_HERE
+    far = find_target(write(tmp_path / "own.yaml", {**OWN, "reach": "ssh://me@board"}))
+    assert require_usable(far) == OVER_SSH
+    assert support(find_target("tensorrt-rtx-sm89")) == BUILT_HERE
+    elsewhere = {**OWN, "runtime": "tensorrt-rtx", "compute_capability": "8.9", "reach": "ssh://me@board"}
+    with pytest.raises(DeviceError, match="its engine is tensorrt-rtx"):
+        require_usable(find_target(write(tmp_path / "own.yaml", elsewhere)))
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert "aarch64" in (what_is_missing(profile) or "")
     assert [profile.name for profile in list_targets() if support(profile) == MEASURED_HERE] == ["cpu"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
-from pocketformer.targets.agent import device, work
+from pocketformer.targets.agent import device, power, work
 from pocketformer.targets.agent.events import PROTOCOL, Events, UnfitDeviceError
 from pocketformer.targets.agent.leash import hold
 from pocketformer.targets.agent.receive import receive
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str], events: Events) -> int:
 
 def _run(options: argparse.Namespace, events: Events) -> None:
     if options.command == "probe":
-        facts = device.describe(options.root, options.folder)
+        facts = {**device.describe(options.root, options.folder), "power": power.state()}
         missing = [name for name, version in facts["packages"].items() if version is None]
         if missing:
             events.warning("missing-package", f"{', '.join(missing)} not installed for this Python")
@@ -112,6 +112,7 @@ def _run(options: argparse.Namespace, events: Events) -> None:
             rounds=options.rounds,
             time_limit_s=options.time_limit,
             threads=options.threads,
+            energy_s=options.energy_time,
         )
 
 
@@ -140,6 +141,7 @@ def _parser() -> _Parser:
     command.add_argument("--rounds", type=int, default=50)
     command.add_argument("--time-limit", type=float, default=60.0, help="seconds for each workload")
     command.add_argument("--threads", type=int, help="default: what the bundle says")
+    command.add_argument("--energy-time", type=float, default=5.0, help="seconds of power samples; 0: none")
     return parser
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pocketformer.runtime.coldstart import peak_memory_bytes
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.manifest import read_manifest
-from pocketformer.targets.agent import device
+from pocketformer.targets.agent import device, power
 from pocketformer.targets.agent.events import Events
 
 if TYPE_CHECKING:
@@ -100,11 +101,14 @@ def measure_bundle(
     rounds: int,
     time_limit_s: float,
     threads: Optional[int],
+    energy_s: float = 0.0,
 ) -> None:
     """Send the latency of the model alone on every workload that it can run, with all samples.
 
     The result holds ``workloads`` (by name: ``seconds``, ``latency_ms``), ``session``, ``versions``,
-    ``peak_memory_bytes``, and ``before`` and ``after`` with ``temperatures`` and ``throttling``.
+    ``peak_memory_bytes`` (after loading and one prediction), ``providers`` (what really ran the graph), ``power``
+    and ``energy`` (see ``power``; None where the device does not tell), and ``before`` and ``after`` with
+    ``temperatures`` and ``throttling``.
     """
     from pocketformer.runtime.model import load
     from pocketformer.targets.workloads import WORKLOADS
@@ -115,6 +119,8 @@ def measure_bundle(
     if threads is not None:
         session = replace(session, intra_op_threads=threads)
     model = load(bundle, session=session)
+    model.predict_one(texts[0])
+    memory = peak_memory_bytes()  # before the large workloads, as on the host
     token_ids = [encoding.ids for encoding in model.encoder.tokenize(list(texts[:REAL_INPUTS]))]
     before = _condition(root, events, "before measuring")
     timings = {}
@@ -129,7 +135,10 @@ def measure_bundle(
         "workloads": timings,
         "session": asdict(session),
         "versions": device.package_versions(),
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": memory,
+        "providers": list(model.engine.providers),
+        "power": power.state(),
+        "energy": _energy(model, token_ids, events, energy_s),
         "before": before,
         "after": _condition(root, events, "after measuring"),
     }
@@ -164,6 +173,19 @@ def _time(
         time_limit_s=time_limit_s,
     )
     return timed["model"][workload.name]
+
+
+def _energy(
+    model: Model, token_ids: Sequence[Sequence[int]], events: Events, seconds: float
+) -> Optional[dict[str, Any]]:
+    """Energy of real inputs one after the other, in a phase of its own: sampling would disturb what is timed."""
+    from pocketformer.targets.workloads import REAL, build_feeds
+
+    feeds = cycle(build_feeds(REAL, token_ids))
+    if not power.tells() or seconds <= 0:
+        return None
+    events.progress("sampling power")
+    return power.measure_energy(lambda: model.engine.run(next(feeds)), seconds)
 
 
 def _condition(root: Path, events: Events, when: str) -> dict[str, Any]:

@@ -305,8 +305,8 @@ def test_no_space_for_the_agent(loopback: Any, tiny_disk: Any) -> None:
     assert loopback.left() == []
 
 
-def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, tiny_bundle: Path) -> None:
-    loopback.folder = tiny_disk("160k")
+def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, tiny_bundle: Path, agent: Path) -> None:
+    loopback.folder = tiny_disk(str(agent.stat().st_size + 32_768))  # the agent, folders, and little more
     with loopback.device() as device:
         with pytest.raises(DeviceError, match=r"are needed there and .* are free") as caught:
             device.push(tiny_bundle)

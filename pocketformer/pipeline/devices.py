@@ -1,0 +1,295 @@
+"""The devices of a bench that are not this machine's processor: over SSH, or an engine that is only built.
+
+Different machines work at the same time, what shares one in turn. A device that fails leaves a row that says why,
+and the others go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pocketformer.pipeline import bench
+from pocketformer.runtime.errors import DeviceError, PocketformerError
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.context import RunContext
+    from pocketformer.pipeline.fleet import Place
+    from pocketformer.targets.remote import RemoteDevice
+
+log = logging.getLogger("pocketformer")
+
+Row = dict[str, Any]
+Note = Callable[[str], None]
+# In an emulator a few calls prove that a shape runs; more would prove nothing and take minutes.
+_EMULATED_ROUNDS, _EMULATED_LIMIT_S = 1, 5.0
+_TIME_LIMIT_S = 60.0
+_ENERGY_S = 5.0
+_SHOWN_WARNINGS = 6
+_END_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured everywhere, and against what: the bundle, the held-out rows, the teacher's answers."""
+
+    bundle: Path
+    evaluation: bench.Evaluation
+    teacher: bench.Contender
+    classes: int
+    parameters: int
+    file_mb: float
+    rounds: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """The row of one device as report.json has it, and its logits where it answered the held-out rows."""
+
+    row: Row
+    logits: np.ndarray[Any, Any] | None = None
+
+
+def measure_devices(
+    places: Sequence[Place], subject: Subject, context: RunContext, folder: Path
+) -> dict[str, Answered]:
+    """Measure all ``places``, a thread for each machine; the answers by name, failures included.
+
+    Engines are built into ``folder``. What is no ``PocketformerError`` is a defect: the other devices are told to
+    stop, it is waited for their end, and it is raised.
+    """
+    messages: queue.Queue[str | None] = queue.Queue()
+    crew = _Crew(subject, context, folder, messages.put)
+    machines: dict[str, list[Place]] = {}
+    for place in places:
+        machines.setdefault(place.machine, []).append(place)
+    threads = [
+        threading.Thread(
+            target=crew.work_through, args=(group, lambda: messages.put(None)), name=machine or "here"
+        )
+        for machine, group in machines.items()
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        ended = 0
+        while ended < len(threads):
+            message = messages.get()
+            if message is None:
+                ended += 1
+            else:
+                context.listener.note(message)
+    except BaseException:
+        crew.stop()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join(_END_PATIENCE_S)
+        raise
+    if crew.defects:
+        raise crew.defects[0]
+    return crew.answers
+
+
+class _Crew:
+    """The threads' work, and what they share."""
+
+    def __init__(self, subject: Subject, context: RunContext, folder: Path, note: Note) -> None:
+        self.answers: dict[str, Answered] = {}
+        self.defects: list[BaseException] = []
+        self._subject = subject
+        self._context = context
+        self._folder = folder
+        self._note = note
+        self._connected: list[RemoteDevice] = []
+        self._stopped = threading.Event()
+
+    def work_through(self, places: Sequence[Place], ended: Callable[[], None]) -> None:
+        """Measure one machine's devices in turn."""
+        try:
+            for place in places:
+                if self._stopped.is_set():
+                    return
+                self.answers[place.name] = self._measured(place)
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self.defects.append(error)
+            self.stop()
+        finally:
+            ended()
+
+    def stop(self) -> None:
+        """End what runs on the devices; each removes its folder as after any failure."""
+        self._stopped.set()
+        for device in list(self._connected):
+            device.cancel()
+
+    def _measured(self, place: Place) -> Answered:
+        hearing = Hearing(place.name, self._note)
+        known: Row = {}
+        try:
+            if place.way == "engine":
+                return Answered(row=build_engine_row(place, self._context, self._folder / place.name))
+            device = place.connection(hearing.on_event)
+            self._connected.append(device)
+            with device:
+                answered = measure_remote(device, place, self._subject, hearing, known)
+            # Leaving the device may warn as well.
+            return Answered(row=answered.row | {"warnings": hearing.warnings}, logits=answered.logits)
+        except PocketformerError as error:
+            log.warning("%s failed: %s", place.name, error)
+            self._note(f"{place.name}: failed: {error.message}")
+            return Answered(
+                row={
+                    "name": place.name,
+                    **known,
+                    "status": "failed",
+                    "error": error.message,
+                    "hint": error.hint,
+                    "warnings": hearing.warnings,
+                }
+            )
+
+
+class Hearing:
+    """Listens to one device: progress goes on as notes, warnings are kept, each once."""
+
+    def __init__(self, name: str, note: Note) -> None:
+        self.warnings: list[str] = []
+        self._name = name
+        self._note = note
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """One event of the agent."""
+        from pocketformer.targets.ssh import scrub
+
+        text = scrub(str(event.get("message") or ""))
+        if event["event"] == "progress":
+            self._note(f"{self._name}: {text}")
+        elif event["event"] == "warning" and text not in self.warnings:
+            self._note(f"{self._name}: warning: {text}")
+            if len(self.warnings) < _SHOWN_WARNINGS:
+                self.warnings.append(text)
+
+
+def measure_remote(
+    device: RemoteDevice, place: Place, subject: Subject, hearing: Hearing, known: Row
+) -> Answered:
+    """Probe, push, verify, predict and measure; ``known`` is filled with what holds even if the rest fails."""
+    facts = device.probe()
+    emulated = place.device.emulated or bool(facts.get("emulator"))
+    known |= {
+        "status": "emulated" if emulated else "measured",
+        "hardware": hardware(facts, emulated=emulated),
+        "versions": _versions(facts),
+        "power": facts.get("power"),
+    }
+    _check_profile(place, facts)
+    hearing.on_event({"event": "progress", "message": "sending the bundle"})
+    device.push(subject.bundle)
+    device.verify()
+    texts = subject.evaluation.texts
+    rows = device.predict(texts)
+    logits = np.asarray([row["logits"] for row in rows], dtype=np.float32)
+    timing = device.measure(
+        texts[: bench.REAL_INPUTS],
+        rounds=_EMULATED_ROUNDS if emulated else subject.rounds,
+        time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
+        threads=place.threads,
+        energy_s=0.0 if emulated else _ENERGY_S,
+    )
+    contender = replace(
+        subject.teacher, name="result", logits=logits, file_mb=subject.file_mb, parameters=subject.parameters
+    )
+    result = bench.measurement(contender, subject.evaluation, {}, subject.classes)
+    result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
+    row = {"name": place.name, **known, "result": result, "threads": _threads(timing, facts)}
+    row["fallback_operators"] = {} if timing.get("providers") == ["CPUExecutionProvider"] else None
+    if emulated:
+        p50 = {name: values["latency_ms"]["p50"] for name, values in timing["workloads"].items()}
+        return Answered(row=row | {"emulation": {"p50_ms": p50}}, logits=logits)
+    memory = timing.get("peak_memory_bytes")
+    result["peak_memory_mb"] = memory / 1e6 if memory else None
+    result["latency_ms"] = {name: values["latency_ms"] for name, values in timing["workloads"].items()}
+    result["latency_samples_ms"] = {
+        name: bench.in_ms(values["seconds"]) for name, values in timing["workloads"].items()
+    }
+    result["samples_per_s"] = {
+        name: bench.rows_per_second(name, values["seconds"]) for name, values in timing["workloads"].items()
+    }
+    return Answered(row=row | {"energy": timing.get("energy")}, logits=logits)
+
+
+def build_engine_row(place: Place, context: RunContext, folder: Path) -> Row:
+    """Build the engine for the profile's GPU; status ``built``, and no figure of anything that ran."""
+    from pocketformer.pipeline.engine_stages import tensorrt_stage
+    from pocketformer.runtime.fingerprint import read_fingerprint
+
+    config = engine_config(place)
+    folder.mkdir(parents=True)
+    made = tensorrt_stage(config, context, folder)
+    fingerprint = read_fingerprint(folder / made.artefacts["engine"])
+    layers = {
+        name.removeprefix("layers").strip("_") or "all": round(value)
+        for name, value in made.metrics.items()
+        if name.startswith("layers")
+    }
+    return {
+        "name": place.name,
+        "status": "built",
+        "hardware": None if place.profile is None else place.profile.description,
+        "engine": {
+            "library": f"{fingerprint.library} {fingerprint.library_version}",
+            "precision": config.precision,
+            "compute_capabilities": list(config.compute_capabilities),
+            "file_mb": made.metrics["file_mb"],
+            "layers": layers,
+        },
+        "notes": list(made.notes),
+    }
+
+
+def engine_config(place: Place) -> Any:
+    """What the engine of this profile is built with: fp16 where the profile has it."""
+    from pocketformer.pipeline.engine_stages import TensorrtConfig
+
+    profile = place.profile
+    if profile is None or profile.compute_capability is None:
+        raise DeviceError(f"{place.name!r} does not say which GPU it has", hint="Give compute_capability.")
+    return TensorrtConfig(
+        precision="fp16" if "fp16" in profile.precisions else "fp32",
+        compute_capabilities=(profile.compute_capability,),
+    )
+
+
+def hardware(facts: Mapping[str, Any], *, emulated: bool = False) -> str:
+    """A machine in words, from what probing it told."""
+    flags = ", ".join(name for name, there in facts["flags"].items() if there) or "no SIMD known"
+    board = facts.get("board")
+    model = facts["model"] if not board or board == facts["model"] else f"{board}, {facts['model']}"
+    cores = "1 core" if facts["threads"] == 1 else f"{facts['threads']} cores"
+    what = f"{model} ({facts['architecture']}), {cores}, {flags}"
+    return f"an emulator of {what}" if emulated else what
+
+
+def _check_profile(place: Place, facts: Mapping[str, Any]) -> None:
+    profile = place.profile
+    if profile is not None and profile.architecture not in ("any", facts["architecture"]):
+        raise DeviceError(
+            f"{place.name} is {facts['architecture']} and its profile {profile.name} {profile.architecture}",
+            hint="Check the address, or name another profile.",
+        )
+
+
+def _versions(facts: Mapping[str, Any]) -> dict[str, str]:
+    packages = {name: version for name, version in facts["packages"].items() if version is not None}
+    return {"python": facts["python"], **packages}
+
+
+def _threads(timing: Mapping[str, Any], facts: Mapping[str, Any]) -> int:
+    return int(timing["session"]["intra_op_threads"] or facts["cores_available"])
