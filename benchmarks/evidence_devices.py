@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evidence import engine_rows
+from evidence import device_rows, engine_rows
 from evidence.command import ROOT, Evidence, Say, run_as_program, run_table
 from evidence.devices import DEVICE_CODE, DeviceRuns, installed_versions
 from evidence.table import Row
 from evidence.workspace import Repository
 
 # A module of rows, each measured from a DeviceRuns, adds its own here.
-ROWS: tuple[Row[DeviceRuns], ...] = (*engine_rows.ROWS,)
+ROWS: tuple[Row[DeviceRuns], ...] = (*engine_rows.ROWS, *device_rows.ROWS)
 
 
 def device_runs(say: Say) -> DeviceRuns:

@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import csv
 import functools
 import getpass
+import importlib.util
 import random
 import shutil
 import signal
@@ -149,6 +150,27 @@ def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
             "steps": steps,
         }
     )
+
+
+@pytest.fixture(scope="session")
+def emulated_python() -> Callable[[str], Path]:
+    """For the name of an ARM64 processor a program that stands for ``python3`` on a board with it."""
+    path = Path(__file__).parent / "emulation" / "aarch64.py"
+    spec = importlib.util.spec_from_file_location("emulation_aarch64", path)
+    assert spec is not None
+    assert spec.loader is not None
+    aarch64 = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = aarch64
+    spec.loader.exec_module(aarch64)
+
+    def make(cpu: str) -> Path:
+        try:
+            python: Path = aarch64.emulated_python(cpu)
+        except aarch64.EmulationError as error:
+            pytest.skip(f"no ARM64 machine can be emulated here: {error}")
+        return python
+
+    return make
 
 
 class Server:

@@ -73,9 +73,9 @@ def probe_command(
     if address is None:
         if any(value is not None for value in (python, identity, known_hosts, folder)):
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
-        from pocketformer.targets.probe import probe_cpu
+        from pocketformer.targets.probe import probe
 
-        _print(probe_cpu(), as_json)
+        _print(probe(), as_json)
         return
     from pocketformer.targets.remote import RemoteDevice
     from pocketformer.targets.ssh import SshOptions

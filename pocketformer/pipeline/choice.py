@@ -18,12 +18,16 @@ _FINALISTS_WITHIN = 1.25
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken."""
+    """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
+
+    ``local``: why its answers hold on processors like this one only; empty where they hold everywhere.
+    """
 
     name: str
     precision: str
     path: Path | None = None
     reason: str = ""
+    local: str = ""
     metric: float | None = None
     file_mb: float = 0.0
     latency_ms: Mapping[str, float] = field(default_factory=dict)
@@ -88,6 +92,7 @@ class Choice:
     def choose(self, tried: Sequence[Tried]) -> Tried:
         """The fastest that keeps the budget on validation; among equally fast and accurate ones the smallest.
 
+        An int8 one whose answers hold on this processor only is not taken while another int8 one keeps the budget.
         When none keeps it, the one that drops least. The reasons are written by ``explain``.
         """
         usable = [candidate for candidate in tried if candidate.path is not None]
@@ -105,22 +110,43 @@ class Choice:
 
     def explain(self, tried: Sequence[Tried], chosen: Tried) -> list[Tried]:
         """The candidates with the reason why each was or was not taken."""
-        return [c if c.path is None else replace(c, reason=self._reason(c, chosen)) for c in tried]
+        fitting = self._fitting(tried)
+        return [
+            c if c.path is None else replace(c, reason=self._reason(c, chosen, stands_back=c not in fitting))
+            for c in tried
+        ]
 
     def _fitting(self, tried: Sequence[Tried]) -> list[Tried]:
-        return [c for c in tried if c.path is not None and not self.excess(c)]
+        """Those within the budget; where int8 is among those that answer alike everywhere, these alone."""
+        fitting = [c for c in tried if c.path is not None and not self.excess(c)]
+        everywhere = [c for c in fitting if not c.local]
+        return everywhere if any(c.precision.startswith("int8") for c in everywhere) else fitting
 
-    def _reason(self, candidate: Tried, chosen: Tried) -> str:
+    def _reason(self, candidate: Tried, chosen: Tried, *, stands_back: bool) -> str:
         excess = self.excess(candidate)
         if candidate.name == chosen.name:
             if excess:
                 return f"none kept the budget on validation; this one comes closest ({excess})"
-            return "within the budget on validation; of the fastest the smallest that is as accurate"
+            taken = "within the budget on validation; of the fastest the smallest that is as accurate"
+            return f"{taken}; but {candidate.local}" if candidate.local else taken
         if excess:
             return excess
+        if stands_back:
+            return candidate.local
         if candidate.speed > chosen.speed * (1 + self.close):
             return f"{candidate.speed / chosen.speed:.2f} times the time of what was taken"
         if candidate.file_mb >= chosen.file_mb:
             return f"about as fast as what was taken, and {candidate.file_mb - chosen.file_mb:.1f} MB larger"
         drop = ((chosen.metric or 0) - (candidate.metric or 0)) * 100
         return f"smaller, but {drop:.1f} points below what was taken"
+
+
+def overflow_note(chosen: Tried, candidates: Sequence[Tried]) -> tuple[str, ...]:
+    """A remark when this processor's int8 arithmetic is not that of others, and what came of it."""
+    local = [candidate.name for candidate in candidates if candidate.local]
+    if not local:
+        return ()
+    what = "on this processor products of 8-bit weights overflow 16 bits (x86 without VNNI)"
+    if chosen.local:
+        return (f"{what}, also those of {chosen.name}: its answers will be others on other processors",)
+    return (f"{what}: {', '.join(local)} stood back for candidates that answer alike everywhere",)

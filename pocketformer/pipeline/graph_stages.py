@@ -87,6 +87,7 @@ def default_exporter() -> Exporter:
 
 def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) -> Made:
     """Make the candidates, measure them, keep the best; a choice made earlier is carried out without measuring."""
+    from pocketformer.pipeline.choice import overflow_note
     from pocketformer.pipeline.portfolio import Portfolio
 
     graph = context.artefacts.need("graph", verb="quantize")
@@ -111,7 +112,7 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
     return Made(
         artefacts={"quantized": "model.onnx"},
         metrics=metrics,
-        notes=(f"{candidate.name}: {candidate.reason}",),
+        notes=(f"{candidate.name}: {candidate.reason}", *overflow_note(candidate, candidates)),
         choices={"quantize": candidate.name},
         details={
             "precision": candidate.precision,

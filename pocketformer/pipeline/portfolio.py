@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.compress.encoding import TextEncoding, predict_logits
-from pocketformer.pipeline.bench import run_in_batches
+from pocketformer.pipeline.bench import padded_feeds, run_in_batches
 from pocketformer.pipeline.choice import Choice, Tried
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import PocketformerError
 from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.runtime.metrics import score
 from pocketformer.targets.measure import measure
+from pocketformer.targets.saturation import count_clipped, u8s8_saturates
 from pocketformer.targets.workloads import build_feeds, workloads_within
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ log = logging.getLogger("pocketformer")
 
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
 _FINAL_ROUNDS = 3.0
+_TEXTS_CHECKED = 32  # for products that overflow
 
 
 class Portfolio:
@@ -62,6 +64,11 @@ class Portfolio:
         texts = self._context.need_splits("quantize").validation.texts
         logits = predict_logits(load_classifier(teacher_dir), encoding.encode(texts), encoding.pad_id)
         return self._score(logits)
+
+    @cached_property
+    def saturates(self) -> bool:
+        """Whether products of 8-bit weights can overflow on this processor."""
+        return bool(u8s8_saturates())
 
     def names(self) -> tuple[str, ...]:
         """The candidates of this run; ``InputError`` for a name that does not exist."""
@@ -104,7 +111,9 @@ class Portfolio:
         except Exception as error:
             log.warning("candidate %s failed", name, exc_info=True)
             return replace(tried, reason=f"could not be made: {type(error).__name__}: {str(error)[:200]}")
-        return replace(tried, path=output, metric=metric, file_mb=output.stat().st_size / 1e6, reason="made")
+        local = self._local(output) if self.saturates and candidate.config is not None else ""
+        size = output.stat().st_size / 1e6
+        return replace(tried, path=output, metric=metric, file_mb=size, reason="made", local=local)
 
     def measure_all(self) -> list[Tried]:
         """Make, score and time every candidate; those that can be made are timed interleaved.
@@ -151,8 +160,23 @@ class Portfolio:
                 latencies[name][workload.name] = by_workload[workload.name].latency.p50
         return [replace(c, latency_ms=latencies.get(c.name, {})) for c in tried]
 
+    def _local(self, path: Path) -> str:
+        """Why this graph's answers would be others on a processor whose products do not overflow; empty: they hold."""
+        rows = self._rows[:_TEXTS_CHECKED] or [[self._encoding.pad_id]]
+        feeds = [padded_feeds([row], self._encoding.pad_id) for row in rows]
+        clipped = count_clipped(path, feeds, self._settings)
+        if clipped is None:
+            return "its 8-bit products may overflow on this processor, and onnxruntime cannot check that"
+        if clipped:
+            return f"its 8-bit products overflow on this processor: {clipped} of {len(feeds)} texts get other logits"
+        return ""
+
+    @property
+    def _settings(self) -> SessionSettings:
+        return SessionSettings(intra_op_threads=self._context.threads)
+
     def _engine(self, path: Path) -> OnnxRuntimeEngine:
-        return OnnxRuntimeEngine(path, SessionSettings(intra_op_threads=self._context.threads))
+        return OnnxRuntimeEngine(path, self._settings)
 
     def _score(self, logits: Any) -> float:
         return score(self._context.metric, self._labels, logits.argmax(-1), self._classes)

@@ -11,7 +11,9 @@ import os
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
+
+from pocketformer.targets.saturation import u8s8_saturates
 
 FLAGS: Mapping[str, frozenset[str]] = {
     # Ours: any of the names that Linux gives it, x86 `flags` and aarch64 `Features`.
@@ -24,18 +26,21 @@ FLAGS: Mapping[str, frozenset[str]] = {
 }
 
 
-def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
-    """A description of this machine that JSON can hold.
+def probe(root: Path = Path("/")) -> dict[str, Any]:
+    """``probe_cpu``, and what onnxruntime has to run for: ``u8s8_saturates`` (see there; None without it)."""
+    return {**probe_cpu(root), "u8s8_saturates": u8s8_saturates()}
 
-    ``model``, ``architecture``, ``system``; ``cores_installed`` and ``cores_available`` (by affinity);
-    ``cpu_limit`` (cores' worth of time that the container may use, None without a limit); ``threads`` (what
-    a run can use: the smaller of the two, at least 1); ``flags`` (see ``FLAGS``);
-    ``u8s8_saturates`` (int8 products overflow 16 bits here: x86 without VNNI); ``memory_bytes`` (installed,
-    or the container's limit where that is less) and ``memory_available_bytes``.
+
+def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
+    """A description of this machine that JSON can hold, from files alone.
+
+    ``model``, ``architecture``, ``system``; ``emulator`` (see ``emulator``); ``cores_installed`` and
+    ``cores_available`` (by affinity); ``cpu_limit`` (cores' worth of time that the container may use, None without
+    a limit); ``threads`` (what a run can use: the smaller of the two, at least 1); ``flags`` (see ``FLAGS``);
+    ``memory_bytes`` (installed, or the container's limit where that is less) and ``memory_available_bytes``.
     ``root`` is where /proc and /sys are looked for.
     """
     cpuinfo = parse_cpuinfo(read_or_empty(root / "proc/cpuinfo"))
-    architecture = machine_architecture()
     flags = {name: bool(spellings & cpuinfo["flags"]) for name, spellings in FLAGS.items()}
     available = _cores_available()
     limit = _cpu_limit(root)
@@ -45,14 +50,14 @@ def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
     board = read_or_empty(root / "proc/device-tree/model").strip("\0 \n")
     return {
         "model": cpuinfo["model"] or board or platform.processor() or "unknown",
-        "architecture": architecture,
+        "architecture": machine_architecture(),
         "system": platform.system(),
+        "emulator": emulator(root),
         "cores_installed": os.cpu_count() or 1,
         "cores_available": available,
         "cpu_limit": limit,
         "threads": available if limit is None else max(1, min(available, math.ceil(limit))),
         "flags": flags,
-        "u8s8_saturates": architecture == "x86_64" and not flags["vnni"],
         "memory_bytes": min(memory_limits, default=None),
         "memory_available_bytes": memory.get("MemAvailable"),
     }
@@ -61,6 +66,20 @@ def probe_cpu(root: Path = Path("/")) -> dict[str, Any]:
 def machine_architecture() -> str:
     """Of this machine's processor, by the one name of the several that profiles use."""
     return {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine())
+
+
+def emulator(root: Path = Path("/")) -> Optional[str]:
+    """The program that translates this process's instructions, such as "qemu-aarch64-static"; None: none was noticed.
+
+    What runs under it has no speed worth telling. qemu's user mode shows a process its own program in /proc/self and
+    leaves /proc/thread-self to Linux, which names the translator; natively both are the same. A whole machine that
+    is emulated cannot be told from a virtual one this way.
+    """
+    try:
+        shown, real = ((root / "proc" / name / "exe").readlink() for name in ("self", "thread-self"))
+    except OSError:
+        return None
+    return None if shown == real else real.name
 
 
 def parse_cpuinfo(text: str) -> dict[str, Any]:

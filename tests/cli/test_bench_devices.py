@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +147,34 @@ def test_a_device_that_warns_one_that_tells_its_power_and_an_emulator(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no speed" in page
     assert "mJ" in page
+
+
+@pytest.mark.slow
+def test_a_board_that_nobody_has_at_hand(
+    cli: Any, fleet: Fleet, run_dir: Path, emulated_python: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """The whole way to ARM64: it answers there and tells its power mode, and no speed is claimed of it."""
+    python = emulated_python("cortex-a76")
+    script = fleet.add("board", f'PATH="{stand_ins(tmp_path)}:$PATH"; export PATH; exec "{python}" "$@"')
+    server = fleet.loopback.server
+    outcome = cli(
+        "bench", run_dir, "--target", server.address, "--python", script, "--folder", fleet.loopback.folder,
+        "--identity", server.key, "--known-hosts", server.known_hosts, *OPTIONS, "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    (row,) = rows_of(tmp_path / "out").values()
+    assert row["status"] == "emulated"
+    assert row["hardware"].startswith("an emulator of ")
+    assert "ARM implementer 0x41 part 0xd0b (aarch64)" in row["hardware"]
+    assert "dotprod" in row["hardware"]
+    assert row["versions"]["onnxruntime"]
+    assert row["result"]["metric"] is not None
+    assert row["result"]["flips"] is not None
+    assert row["power"]["mode"] == "15W"
+    assert row["emulation"]["p50_ms"]["real"] > 0
+    assert (row["result"]["latency_ms"], row["result"]["samples_per_s"]) == ({}, {})
+    assert (row["result"]["peak_memory_mb"], row["energy"]) == (None, None)
+    assert "no speed" in (tmp_path / "out" / "report.html").read_text()
 
 
 def stand_ins(folder: Path) -> Path:

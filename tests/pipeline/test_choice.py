@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pocketformer.pipeline.choice import Choice, Tried
+from pocketformer.pipeline.choice import Choice, Tried, overflow_note
 from pocketformer.pipeline.recipe import BudgetSection
 from pocketformer.runtime.errors import InputError
 
@@ -69,6 +70,29 @@ def test_size_and_latency_limits_are_kept() -> None:
 def test_without_labels_only_speed_and_size_speak() -> None:
     tried = [_tried("fast", None, 1.0, 9.0), _tried("small", None, 1.05, 5.0)]
     assert _choice(teacher=None).choose(tried).name == "small"
+
+
+def test_answers_that_hold_here_only_stand_back_for_int8_ones_that_hold_everywhere() -> None:
+    fast = replace(_tried("fast", 0.95, 1.0, 9.0), local="its products overflow")
+    same = replace(_tried("same", 0.95, 1.0, 9.0), precision="int8-qdq")
+    float32 = replace(_tried("float32", 0.95, 2.0, 40.0), precision="fp32")
+    choice = _choice()
+    assert [c.name for c in choice.finalists([fast, same])] == ["same"]
+    chosen = choice.choose([fast, same, float32])
+    assert chosen.name == "same"
+    assert choice.explain([fast, same, float32], chosen)[0].reason == "its products overflow"
+    assert overflow_note(chosen, [fast, same]) == (
+        "on this processor products of 8-bit weights overflow 16 bits (x86 without VNNI): "
+        "fast stood back for candidates that answer alike everywhere",
+    )
+    assert overflow_note(chosen, [same]) == ()
+    # Without another int8 one it is taken, and that is said.
+    slow = replace(same, metric=0.9)
+    chosen = choice.choose([fast, slow, float32])
+    assert chosen.name == "fast"
+    assert "but its products overflow" in choice.explain([fast, slow, float32], chosen)[0].reason
+    assert "2.00 times" in choice.explain([fast, slow, float32], chosen)[2].reason
+    assert "also those of fast" in overflow_note(chosen, [fast, float32])[0]
 
 
 def test_finalists_are_near_the_fastest_that_keeps_the_budget() -> None:

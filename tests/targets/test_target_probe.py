@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketformer.targets.probe import FLAGS, cgroup_folders, parse_cpuinfo, parse_meminfo, probe_cpu
+from pocketformer.targets.probe import FLAGS, cgroup_folders, parse_cpuinfo, parse_meminfo, probe, probe_cpu
 
 X86 = """processor\t: 0
 model name\t: Some Xeon @ 2.00GHz
@@ -77,19 +77,17 @@ def test_a_machine_with_everything(
         },
     )
     result = probe_cpu(root)
-    assert (result["model"], result["u8s8_saturates"]) == ("Some Xeon @ 2.00GHz", False)
+    assert (result["model"], result["emulator"]) == ("Some Xeon @ 2.00GHz", None)
     assert result["architecture"] == architecture
     assert result["flags"] == {**dict.fromkeys(FLAGS, False), "avx2": True, "avx512": True, "vnni": True}
     assert (result["cores_available"], result["cpu_limit"], result["threads"]) == (4, 1.5, 2)
     assert (result["memory_bytes"], result["memory_available_bytes"]) == (1_000_000, 500 * 1024)
 
 
-def test_version_1_limits_and_x86_without_vnni(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+def test_limits_of_version_1(tmp_path: Path) -> None:
     root = machine(
         tmp_path,
         {
-            "proc/cpuinfo": X86.replace("avx512_vnni", ""),
             "proc/meminfo": "MemTotal: 2000 kB\n",
             "proc/self/cgroup": "4:memory:/job\n2:cpu,cpuacct:/\n1:name=systemd:/\n",
             "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "50000\n",
@@ -98,7 +96,6 @@ def test_version_1_limits_and_x86_without_vnni(tmp_path: Path, monkeypatch: pyte
         },
     )
     result = probe_cpu(root)
-    assert result["u8s8_saturates"]
     assert (result["cpu_limit"], result["threads"]) == (0.5, 1)
     assert result["memory_bytes"] == 2000 * 1024
 
@@ -119,8 +116,18 @@ def test_a_machine_that_tells_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     assert result["memory_available_bytes"] is None
 
 
+@pytest.mark.parametrize(
+    ("real", "found"), [("/usr/bin/python3", None), ("/usr/bin/qemu-aarch64-static", "qemu-aarch64-static")]
+)
+def test_a_translator_hides_from_one_of_two_names(tmp_path: Path, real: str, found: str | None) -> None:
+    for name, target in (("self", "/usr/bin/python3"), ("thread-self", real)):
+        (tmp_path / "proc" / name).mkdir(parents=True)
+        (tmp_path / "proc" / name / "exe").symlink_to(target)
+    assert probe_cpu(tmp_path)["emulator"] == found
+
+
 def test_this_machine_can_be_described_in_json() -> None:
-    result = probe_cpu()
+    result = probe()
     assert json.loads(json.dumps(result)) == result
     assert 1 <= result["threads"] <= result["cores_available"] <= result["cores_installed"]
     assert result["model"]

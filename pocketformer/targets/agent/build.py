@@ -10,7 +10,15 @@ import zipfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[2]
-_TARGETS = ("__init__.py", "measure.py", "power_modes.py", "probe.py", "tegrastats.py", "workloads.py")
+_TARGETS = (
+    "__init__.py",
+    "measure.py",
+    "power_modes.py",
+    "probe.py",
+    "saturation.py",
+    "tegrastats.py",
+    "workloads.py",
+)
 _HOST_ONLY = ("build.py",)
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # the first time that a zip file can hold
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pocketformer.targets.agent.events import UnfitDeviceError
-from pocketformer.targets.probe import probe_cpu, read_or_empty
+from pocketformer.targets.probe import probe, probe_cpu, read_or_empty
 
 # The distributions that may bring each package; vendors build their own onnxruntime.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
@@ -35,13 +35,13 @@ _GRAPH_IN_MEMORY = 3  # the file, its copy optimized by onnxruntime, activations
 
 
 def describe(root: Path, folder: Path) -> dict[str, Any]:
-    """``probe_cpu`` and what else decides whether a bundle can run here, in values that JSON can hold.
+    """``probe`` and what else decides whether a bundle can run here, in values that JSON can hold.
 
     ``board`` (text or None), ``python``, ``packages`` (version by name, None when missing),
     ``disk_free_bytes`` where ``folder`` is, ``clock_utc_s``, ``temperatures`` and ``throttling``.
     """
     return {
-        **probe_cpu(root),
+        **probe(root),
         "board": board_model(root),
         "python": platform.python_version(),
         "packages": package_versions(),
