@@ -56,7 +56,8 @@ def int8_products(runs: DeviceRuns) -> Measured:
     products = len(here) // made["texts"]
     how = (
         f"{values} values of the {products} static QDQ products of {made['what']}, {made['texts']} texts, on emulated "
-        f"{' and '.join(CPUS)} against onnxruntime's exact integer products here, which is what VNNI computes (none was at hand)"
+        f"{' and '.join(CPUS)} against onnxruntime's exact integer products here, which is what VNNI computes "
+        "(none was at hand)"
     )
     return Measured(value=sum(differing.values()), how=f"{how}; {_whole(folder, made)}")
 
