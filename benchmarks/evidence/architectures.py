@@ -82,7 +82,7 @@ def write_architecture(name: str, path: Path, size: Size | None = None) -> Path:
 
 
 def write_pruned(_: str, path: Path, size: Size | None = None) -> Path:
-    """Write a BERT whose heads and neurons the package has pruned, each layer to its own width, as fp32 ONNX."""
+    """Write a BERT whose heads and neurons the package has pruned, all layers but the first, as fp32 ONNX."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -93,13 +93,9 @@ def write_pruned(_: str, path: Path, size: Size | None = None) -> Path:
     size = size or Size()
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(**_settings("bert", size))).eval()
-    with torch.no_grad():
-        # Fresh layers are alike; what the last ones say shall matter more.
-        for number, layer in enumerate(model.bert.encoder.layer, start=1):
-            layer.output.dense.weight *= number
     ids = torch.randint(2, size.vocabulary, (16, 12))
     batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)}]
-    config = PruneConfig(heads=0.5, ffn=0.5, allocation="global", samples=16, batch_size=16)
+    config = PruneConfig(heads=0.5, ffn=0.5, protected_layers=(0,), samples=16, batch_size=16)
     pruned = prune_structure(model, config, batches)
     widths = {pruned.metrics[f"layer_{index}_ffn"] for index in range(size.layers)}
     if len(widths) == 1:

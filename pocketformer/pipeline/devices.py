@@ -182,7 +182,7 @@ def measure_remote(
 ) -> Answered:
     """Probe, push, verify, predict and measure; ``known`` is filled with what holds even if the rest fails."""
     facts = device.probe()
-    emulated = place.device.emulated or bool(facts.get("emulated") or facts.get("emulator"))
+    emulated = place.device.emulated or bool(facts.get("emulator"))
     known |= {
         "status": "emulated" if emulated else "measured",
         "hardware": hardware(facts, emulated=emulated),

@@ -26,10 +26,10 @@ def what_is_missing(profile: TargetProfile) -> str | None:
     if _is_built(profile):
         return None
     if profile.runtime != "onnxruntime":
-        return f"its engine is {profile.runtime}"
+        return f"its engine is {profile.runtime}" + _no_driver(profile)
     others = [name for name in profile.providers if name != "CPUExecutionProvider"]
     if others:
-        return f"it uses {others[0]}"
+        return f"it uses {others[0]}" + _no_driver(profile)
     if profile.reach == "emulated":
         return "nothing says at which address it, or an emulator of it, is reached"
     here = machine_architecture()
@@ -58,6 +58,16 @@ def require_usable(profile: TargetProfile) -> str:
 def _is_built(profile: TargetProfile) -> bool:
     known = profile.compute_capability is not None and profile.reach == "local"
     return profile.runtime == "tensorrt-rtx" and known
+
+
+def _no_driver(profile: TargetProfile) -> str:
+    """For an NVIDIA GPU that should be in this machine: that its driver is not."""
+    from pocketformer.runtime.providers import CUDA_PROVIDER, TENSORRT_PROVIDER, driver_missing
+
+    nvidia = profile.runtime == "tensorrt" or {CUDA_PROVIDER, TENSORRT_PROVIDER} & set(profile.providers)
+    here = profile.reach == "local" and profile.architecture in ("any", machine_architecture())
+    reasons = driver_missing() if nvidia and here else ()
+    return "".join(f", and {reason}" for reason in reasons)
 
 
 def _hint(profile: TargetProfile) -> str:

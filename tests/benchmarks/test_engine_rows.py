@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ class Runs:
         self.folder = folder
         self.failed: dict[str, str] = {}
         self.reports: dict[str, Any] = {}
+        self.students: dict[str, Path] = {}
         (folder / "graphs").mkdir()
 
     def packages(self) -> dict[str, str]:
@@ -49,6 +51,9 @@ class Runs:
             for item in capabilities
             if (path := self.folder / f"{precision}-{item}.engine").is_file()
         }
+
+    def student(self, precision: str) -> Path | None:
+        return self.students.get(precision)
 
     def once(self, name: str, make: Any) -> dict[str, Any]:
         return {"failed": self.failed, "reports": self.reports}
@@ -122,6 +127,23 @@ def test_engines_of_a_child_that_failed_do_not_stop_the_others(runs: Any) -> Non
     assert "exit code -9" in measured.how
 
 
+def test_a_student_must_hold_where_there_is_one(runs: Any) -> None:
+    for precision in ("fp16", "int8"):
+        for capability in engine_rows.CAPABILITIES:
+            runs.write(precision, capability, precision)
+    measured = engine_rows.pruned(runs)
+    assert measured.value == 8
+    assert "no demo has been run" in measured.how
+    for precision in ("fp16", "int8"):
+        runs.students[precision] = runs.write(precision, "12.0", precision)
+        runs.students[precision].with_name("model.onnx").write_bytes(precision.encode())
+    with pytest.raises(EvidenceError, match=r"fp16 engine of the student .* another graph"):
+        engine_rows.pruned(runs)
+    (runs.folder / "model.onnx").write_bytes(b"fp16")
+    with pytest.raises(EvidenceError, match=r"int8 engine of the student .* another graph"):
+        engine_rows.pruned(runs)
+
+
 def test_size_is_a_ratio_of_files_that_count(runs: Any) -> None:
     runs.write("fp32", "8.9", "fp32", size=3000)
     runs.write("int8", "8.9", "int8", size=1200)
@@ -156,18 +178,20 @@ def test_the_rows_ask_for_what_is_claimed(capsys: pytest.CaptureFixture[str]) ->
     assert "rejected-nodes" in capsys.readouterr().out
 
 
-def limited(gigabytes: str, program: Path) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, str(INSIDE / "limited.py"), gigabytes, str(program), "argument"]
+def limited(gigabytes: str, program: Path, seconds: str = "60") -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(INSIDE / "limited.py"), gigabytes, seconds, str(program), "argument"]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=dict(os.environ))
 
 
-def test_a_child_gets_so_much_memory_and_no_more(tmp_path: Path) -> None:
+def test_a_child_gets_so_much_memory_and_work_and_no_more(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("import sys; block = bytearray(200_000_000); print(sys.argv[1], len(block))\n")
     assert limited("0.5", program).stdout == "argument 200000000\n"
     refused = limited("0.1", program)
     assert refused.returncode != 0
     assert "MemoryError" in refused.stderr
+    program.write_text("while True: pass\n")
+    assert limited("0.5", program, seconds="1").returncode in (-signal.SIGXCPU, -signal.SIGKILL)
 
 
 def test_a_child_must_run_this_checkout(tmp_path: Path) -> None:

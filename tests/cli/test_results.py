@@ -78,7 +78,9 @@ def test_predict_from_arguments_file_and_stdin(
     monkeypatch.setattr(sys, "stdin", io.StringIO("who is the king ?\nthe cat\n"))
     assert cli("predict", bundle_dir, "--file", "-", "--json").json == rows
     plain = cli("predict", bundle_dir, "the cat").out
-    assert plain == f"{rows[1]['label']}\t{rows[1]['score']:.3f}\tthe cat\n"
+    # Asked alone: dynamic int8 takes its ranges from the whole batch, so small decimals differ with the company.
+    (alone,) = cli("predict", bundle_dir, "the cat", "--json").json
+    assert plain == f"{alone['label']}\t{alone['score']:.3f}\tthe cat\n"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,9 @@ def test_targets(cli: Any) -> None:
     assert "tensorrt" in listed["jetson-thor"]["missing"]
     lines = cli("targets", "list").out.splitlines()
     assert lines[0].split()[:3] == ["cpu", "measured", "here"]
-    assert all(" not yet " in line for line in lines[1:])
+    assert {line.split()[0] for line in lines[1:] if " not yet " not in line} == {
+        f"tensorrt-rtx-sm{number}" for number in (80, 86, 89, 120)
+    }
     assert cli("targets", "show", "cpu", "--json").json["name"] == "cpu"
     assert "runtime: onnxruntime" in cli("targets", "show", "cpu").out
     assert cli("targets", "probe", "--json").json["threads"] >= 1

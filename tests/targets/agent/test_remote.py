@@ -305,9 +305,8 @@ def test_no_space_for_the_agent(loopback: Any, tiny_disk: Any) -> None:
     assert loopback.left() == []
 
 
-def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, agent: Path, tiny_bundle: Path) -> None:
-    # Room for the agent, and not for the bundle beside it.
-    loopback.folder = tiny_disk(f"{agent.stat().st_size // 1024 + 32}k")
+def test_no_space_for_the_bundle(loopback: Any, tiny_disk: Any, tiny_bundle: Path, agent: Path) -> None:
+    loopback.folder = tiny_disk(str(agent.stat().st_size + 32_768))  # the agent, folders, and little more
     with loopback.device() as device:
         with pytest.raises(DeviceError, match=r"are needed there and .* are free") as caught:
             device.push(tiny_bundle)
