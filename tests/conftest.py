@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import ast
 import csv
 import functools
 import getpass
@@ -360,3 +361,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     reason = why_no_gpu() if item.get_closest_marker("gpu") else None
     if reason is not None:
         pytest.skip(f"needs an NVIDIA GPU: {reason}")
+
+
+def _parse_python_3_9(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text(encoding="utf-8"), str(path), feature_version=(3, 9))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            keywords = {keyword.arg for keyword in node.keywords}
+            assert not (name == "dataclass" and keywords & {"kw_only", "slots"}), f"{path}:{node.lineno}"
+            assert not (name == "zip" and "strict" in keywords), f"{path}:{node.lineno}"
+        # Aliases are run, whatever __future__ says of annotations.
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.BinOp):
+            assert not isinstance(node.value.op, ast.BitOr), f"{path}:{node.lineno}: X | Y at run time"
+    return tree
+
+
+@pytest.fixture(scope="session")
+def python_3_9() -> Callable[[Path], ast.Module]:
+    """Parses a file and asserts that Python 3.9 can read and import it."""
+    return _parse_python_3_9

@@ -27,7 +27,15 @@ from pocketformer.runtime.metrics import (
 )
 from pocketformer.runtime.model import Model, load
 from pocketformer.targets.measure import WorkloadTiming, measure
-from pocketformer.targets.workloads import REAL, WORKLOADS, Feeds, Workload, build_feeds
+from pocketformer.targets.workloads import (
+    REAL,
+    REAL_INPUTS,
+    WORKLOADS,
+    Feeds,
+    Workload,
+    build_feeds,
+    rounds_of,
+)
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -35,10 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 Call = Callable[[Feeds], object]
-REAL_INPUTS = 200
 _SHOWN_FLIPS = 25
-# Long shapes are timed in fewer rounds; this many times fewer per workload.
-_ROUND_SHARES = {"real": 4.0, "1x32": 1.0, "1x128": 1.0, "8x128": 0.5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +149,7 @@ def time_contenders(
         timed = measure(
             calls,
             {workload.name: list(range(count))},
-            rounds=max(count, round(rounds * _ROUND_SHARES[workload.name])),
+            rounds=rounds_of(workload.name, rounds, count),
             time_limit_s=60.0,
         )
         for name, by_workload in timed.items():

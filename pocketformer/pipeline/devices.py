@@ -18,6 +18,7 @@ import numpy as np
 
 from pocketformer.pipeline import bench
 from pocketformer.runtime.errors import DeviceError, PocketformerError
+from pocketformer.targets.workloads import REAL_INPUTS
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -197,7 +198,7 @@ def measure_remote(
     rows = device.predict(texts)
     logits = np.asarray([row["logits"] for row in rows], dtype=np.float32)
     timing = device.measure(
-        texts[: bench.REAL_INPUTS],
+        texts[:REAL_INPUTS],
         rounds=_EMULATED_ROUNDS if emulated else subject.rounds,
         time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
         threads=place.threads,

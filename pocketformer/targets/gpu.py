@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.manifest import CPU_PROVIDER, read_manifest
 from pocketformer.runtime.results import LatencySummary
-from pocketformer.targets.agent.work import REAL_INPUTS, ROUND_SHARES
 from pocketformer.targets.measure import WorkloadTiming, measure
 from pocketformer.targets.nvml import GpuSampler, probe_gpu, summarize
-from pocketformer.targets.workloads import REAL, WORKLOADS, Feeds, build_feeds
+from pocketformer.targets.workloads import REAL, REAL_INPUTS, WORKLOADS, Feeds, build_feeds, rounds_of
 
 if TYPE_CHECKING:
     from pocketformer.runtime.backends.cuda import CudaDevice
@@ -121,7 +120,7 @@ def measure_gpu(
         host: dict[str, WorkloadTiming] = {}
         events: dict[str, WorkloadTiming] = {}
         for name, feeds in inputs.items():
-            count = max(len(feeds), round(rounds * ROUND_SHARES[name]))
+            count = rounds_of(name, rounds, len(feeds))
             timed = measure({"model": engine.run}, {name: feeds}, rounds=count, time_limit_s=time_limit_s)
             host[name] = timed["model"][name]
         if device is not None:

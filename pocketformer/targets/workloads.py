@@ -33,6 +33,16 @@ WORKLOADS = (
     Workload(name="8x128", batch=8, sequence=128),
 )
 
+REAL_INPUTS = 200
+"""How many real texts are timed, the first ones."""
+# Real texts differ in length and want more calls, long shapes fewer.
+_ROUND_SHARES = {"real": 4.0, "1x32": 1.0, "1x128": 1.0, "8x128": 0.5}
+
+
+def rounds_of(workload: str, rounds: int, inputs: int) -> int:
+    """How many rounds the workload of this name is timed in when ``rounds`` are asked for: each input once at least."""
+    return max(inputs, round(rounds * _ROUND_SHARES[workload]))
+
 
 def workloads_within(positions: int) -> tuple[Workload, ...]:
     """The workloads that a model of this many positions can run."""

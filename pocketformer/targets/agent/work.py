@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from pocketformer.targets.measure import WorkloadTiming
     from pocketformer.targets.workloads import Workload
 
-REAL_INPUTS = 200  # texts that are timed, the first ones
-# As when a run measures on the host: real texts differ in length and want more calls, long shapes fewer.
-ROUND_SHARES = {"real": 4.0, "1x32": 1.0, "1x128": 1.0, "8x128": 0.5}
 _ROWS_AN_EVENT = 100
 
 
@@ -111,7 +108,7 @@ def measure_bundle(
     ``temperatures`` and ``throttling``.
     """
     from pocketformer.runtime.model import load
-    from pocketformer.targets.workloads import WORKLOADS
+    from pocketformer.targets.workloads import REAL_INPUTS, WORKLOADS
 
     if rounds < 1 or (threads is not None and threads < 0):
         raise InputError(f"rounds is {rounds} and threads {threads}", hint="Use at least 1 round, 0 threads.")
@@ -154,7 +151,7 @@ def _time(
     time_limit_s: float,
 ) -> Optional[WorkloadTiming]:
     from pocketformer.targets.measure import measure
-    from pocketformer.targets.workloads import build_feeds
+    from pocketformer.targets.workloads import build_feeds, rounds_of
 
     feeds = build_feeds(workload, token_ids)
     if workload.sequence is not None:
@@ -169,7 +166,7 @@ def _time(
     timed = measure(
         {"model": model.engine.run},
         {workload.name: feeds},
-        rounds=max(len(feeds), round(rounds * ROUND_SHARES[workload.name])),
+        rounds=rounds_of(workload.name, rounds, len(feeds)),
         time_limit_s=time_limit_s,
     )
     return timed["model"][workload.name]
