@@ -237,6 +237,8 @@ def measure_remote(
     result = bench.measurement(contender, subject.evaluation, {}, subject.classes)
     result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
     row = {"name": place.name, **known, "result": result, "threads": _threads(timing, facts)}
+    if place.profile is not None and place.profile.dla_cores:
+        row["notes"] = [f"it has {place.profile.dla_cores} DLA cores, which were not used"]
     row["fallback_operators"] = {} if timing.get("providers") == ["CPUExecutionProvider"] else None
     if emulated:
         p50 = {name: values["latency_ms"]["p50"] for name, values in timing["workloads"].items()}

@@ -47,7 +47,7 @@ def side_by_side(report: Report) -> SideBySide | None:
         return None
     with_energy = any(device.energy for device in devices)
     with_modes = any(device.power is not None and device.power.mode for device in devices)
-    modes = ["Power mode"] if with_modes else []
+    modes = ["Mode"] if with_modes else []
     times = ["p50", "Rows/s", "Memory", *(["Energy"] if with_energy else [])]
     header = (wording.capitalised(wording.metric_label(report)), "Drop", *modes, *times, "Size", "Runs in")
     rows = [
@@ -130,17 +130,18 @@ def _speed(device: Device, *, with_energy: bool) -> list[Cell]:
 
 
 def _mode(device: Device) -> Cell:
-    """The power mode that it was measured in; small below, what was changed for it and whether it is back."""
+    """The power mode that it was measured in; small below, what it was before if it was changed, and is again."""
     power = device.power
     if power is None or not power.mode:
         return Cell()
-    locked = ["clocks locked"] if power.clocks_locked else []
-    change = power.change
-    if change is not None and change.restored:
-        locked += [f"before and after {change.before.mode}"] if change.before.mode != power.mode else []
-    elif change is not None:
-        locked.append("not put back" if change.restored is False else "perhaps not put back")
-    return Cell(power.mode, ", ".join(locked))
+    details = []
+    if power.change is not None and not power.change.restored:
+        details.append("not put back" if power.change.restored is False else "put back?")
+    elif power.change is not None and power.change.before.mode != power.mode:
+        details.append(f"was {power.change.before.mode}")
+    if power.clocks_locked:
+        details.append("locked")
+    return Cell(power.mode, ", ".join(details))
 
 
 def _size(result: Result | None) -> str:
@@ -173,6 +174,8 @@ def _legend(devices: list[Device]) -> list[str]:
         lines.append("Built: an engine for that GPU, which nothing here has run.")
     if any(device.energy for device in devices):
         lines.append("Energy: of one real input, by the device's own power monitor, idle power included.")
+    if any(device.power is not None and device.power.mode for device in devices):
+        lines.append("Mode: the power mode in which it was measured, and whether its clocks were locked.")
     if any(device.power is not None and device.power.change for device in devices):
-        lines.append("Power mode: that in which it was measured, where one was asked for.")
+        lines.append("A mode that was changed for it was put back afterwards, unless it says otherwise.")
     return lines
