@@ -60,7 +60,7 @@ def test_a_sweep_has_a_row_a_mode(
 ) -> None:
     (board / "asks").write_text("3\n")
     out = tmp_path / "out"
-    modes = [part for mode in ("15W", "25w", "2", "7W") for part in ("--power-mode", mode)]
+    modes = [part for mode in ("25w", "2", "7W") for part in ("--power-mode", mode)]
     outcome = cli(
         "bench", run_dir, *options_of(reach(loopback, python_of(board, tmp_path))), *modes, "--jetson-clocks",
         *OPTIONS, "-o", out,
@@ -68,9 +68,9 @@ def test_a_sweep_has_a_row_a_mode(
     assert outcome.code == 4, "one of the modes wants a reboot"
     rows = rows_of(out)
     host = f"127.0.0.1:{loopback.server.port}"
-    assert list(rows) == [f"{host}-{mode}" for mode in ("15W", "25w", "2", "7W")]
+    assert list(rows) == [f"{host}-{mode}" for mode in ("25w", "2", "7W")]
     *measured, refused = rows.values()
-    assert [row["power"]["mode"] for row in measured] == ["15W", "25W", "MAXN_SUPER"]
+    assert [row["power"]["mode"] for row in measured] == ["25W", "MAXN_SUPER"]
     for row in measured:
         assert row["status"] == "measured"
         assert row["result"]["latency_ms"]["real"]["p50"] > 0
@@ -79,7 +79,7 @@ def test_a_sweep_has_a_row_a_mode(
         change = row["power"]["change"]
         assert change["before"] == change["after"] == {"mode": "15W", "clocks_locked": False}
         assert (change["restored"], change["jetson_clocks"], change["by_hand"]) == (True, True, None)
-    assert [row["power"]["change"]["asked"] for row in measured] == ["15W", "25w", "2"]
+    assert [row["power"]["change"]["asked"] for row in measured] == ["25w", "2"]
     assert refused["status"] == "failed"
     assert "would have to reboot for power mode 3" in refused["error"]
     assert "nothing was changed" in refused["error"]
@@ -87,7 +87,7 @@ def test_a_sweep_has_a_row_a_mode(
     assert "rebooted" not in (board / "calls").read_text()
     for rendering in (outcome.out, (out / "report.html").read_text(), (out / "report.md").read_text()):
         assert "Mode" in rendering
-        assert "MAXN_SUPER" in rendering
+        assert "MAXN_SUPER" in rendering.replace("\\_", "_")
     assert "was 15W, locked" in (out / "report.html").read_text()
 
 
