@@ -321,6 +321,18 @@ class Loopback:
 
 
 @pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """The state of what tests/targets/stand_ins play, in its mode 0; a Python that sources `environment` is there."""
+    state = tmp_path / "board"
+    state.mkdir()
+    for name, text in {"mode": "0\n", "calls": "", "asks": "", "broken": ""}.items():
+        (state / name).write_text(text)
+    tools = Path(__file__).parent / "targets" / "stand_ins"
+    (state / "environment").write_text(f'export STAND_IN_STATE="{state}" PATH="{tools}:$PATH"\n')
+    return state
+
+
+@pytest.fixture
 def loopback(server: Server, tmp_path: Path) -> Iterator[Loopback]:
     """A device; whatever happened to it, nothing may be left there in the end."""
     folder = tmp_path / "device"

@@ -9,7 +9,7 @@ import click
 
 from pocketformer.cli.options import PATH, data_options, data_section, work_options
 
-_OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated")
+_OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated", "power_mode", "jetson_clocks")
 
 
 @click.command("bench")
@@ -27,6 +27,13 @@ _OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated")
 @click.option("--known-hosts", type=PATH, help="File with their host keys.")
 @click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp.")
 @click.option("--emulated", is_flag=True, help="They are emulators: no time is taken for a device's speed.")
+@click.option(
+    "--power-mode",
+    multiple=True,
+    metavar="MODE",
+    help="Power mode of Jetsons to measure in, by name or number, put back afterwards; several: each in turn.",
+)
+@click.option("--jetson-clocks", is_flag=True, help="Lock their clocks meanwhile.")
 @data_options(required=False)
 @click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 40.")
 @click.option("-o", "--output", type=PATH, help="Run directory to write. Default: MODEL-bench, beside MODEL.")

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.pipeline import bench
+from pocketformer.pipeline.device_power import NOT_RESTORED, change_in_words, look_again, power_row
 from pocketformer.runtime.errors import DeviceError, PocketformerError
 from pocketformer.targets.workloads import REAL_INPUTS
 
@@ -145,6 +146,9 @@ class _Crew:
         except PocketformerError as error:
             log.warning("%s failed: %s", place.name, error)
             self._note(f"{place.name}: failed: {error.message}")
+            if hearing.power is not None and "power" in known:
+                hearing.make_sure_of_power(place)
+                known["power"] = power_row(known["power"], hearing.power)
             return Answered(
                 row={
                     "name": place.name,
@@ -158,10 +162,14 @@ class _Crew:
 
 
 class Hearing:
-    """Listens to one device: progress goes on as notes, warnings are kept, each once."""
+    """Listens to one device: progress goes on as notes, warnings are kept, each once.
+
+    ``power`` is what the agent told last of a power mode that it changed.
+    """
 
     def __init__(self, name: str, note: Note) -> None:
         self.warnings: list[str] = []
+        self.power: dict[str, Any] | None = None
         self._name = name
         self._note = note
 
@@ -172,10 +180,26 @@ class Hearing:
         text = scrub(str(event.get("message") or ""))
         if event["event"] == "progress":
             self._note(f"{self._name}: {text}")
+        elif event["event"] == "power":
+            self.power = {key: value for key, value in event.items() if key != "event"}
+            words = change_in_words(self.power)
+            if words:
+                self._note(f"{self._name}: {words}")
         elif event["event"] == "warning" and text not in self.warnings:
             self._note(f"{self._name}: warning: {text}")
-            if len(self.warnings) < _SHOWN_WARNINGS:
+            if event.get("kind") == NOT_RESTORED:
+                self.warnings.insert(0, text)  # whatever else there is to say
+            elif len(self.warnings) < _SHOWN_WARNINGS:
                 self.warnings.append(text)
+
+    def make_sure_of_power(self, place: Place) -> None:
+        """After a failure: look whether the device put its power mode back, and warn when that is not seen."""
+        if self.power is None or self.power.get("restored") is not None:
+            return
+        self.power, warning = look_again(place, self.power)
+        if warning is not None:
+            log.warning("%s: %s", self._name, warning)
+            self.on_event({"event": "warning", "kind": NOT_RESTORED, "message": warning})
 
 
 def measure_remote(
@@ -188,7 +212,7 @@ def measure_remote(
         "status": "emulated" if emulated else "measured",
         "hardware": hardware(facts, emulated=emulated),
         "versions": _versions(facts),
-        "power": facts.get("power"),
+        "power": power_row(facts.get("power"), None),
     }
     _check_profile(place, facts)
     hearing.on_event({"event": "progress", "message": "sending the bundle"})
@@ -203,13 +227,18 @@ def measure_remote(
         time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
         threads=place.threads,
         energy_s=0.0 if emulated else _ENERGY_S,
+        power_mode=place.power_mode,
+        jetson_clocks=place.device.jetson_clocks,
     )
+    known["power"] = power_row(facts.get("power"), hearing.power)
     contender = replace(
         subject.teacher, name="result", logits=logits, file_mb=subject.file_mb, parameters=subject.parameters
     )
     result = bench.measurement(contender, subject.evaluation, {}, subject.classes)
     result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
     row = {"name": place.name, **known, "result": result, "threads": _threads(timing, facts)}
+    if place.profile is not None and place.profile.dla_cores:
+        row["notes"] = [f"it has {place.profile.dla_cores} DLA cores, which were not used"]
     row["fallback_operators"] = {} if timing.get("providers") == ["CPUExecutionProvider"] else None
     if emulated:
         p50 = {name: values["latency_ms"]["p50"] for name, values in timing["workloads"].items()}

@@ -203,12 +203,46 @@ class Energy(Part):
     samples: Count = Field(description="How many readings.")
 
 
-class PowerState(Part):
-    """The power mode and clocks that a device was found in; nothing changes them."""
+class PowerSetting(Part):
+    """A power mode and the clocks at one moment."""
 
-    mode: Optional[Text] = Field(default=None, description="Name of its power mode.")
+    mode: Optional[Text] = Field(default=None, description="Name of the power mode.")
     clocks_locked: Optional[bool] = Field(
-        default=None, description="Whether its clocks stand at one value; null: it does not tell."
+        default=None, description="Whether the clocks stand at one value; null: it does not tell."
+    )
+
+
+class PowerChange(Part):
+    """What was changed for the time of measuring, and whether it was put back."""
+
+    asked: Optional[Text] = Field(
+        default=None, description="The mode asked for, by name or number; null: as it was."
+    )
+    jetson_clocks: bool = Field(description="Whether locked clocks were asked for.")
+    before: PowerSetting = Field(description="What it was before.")
+    after: Optional[PowerSetting] = Field(
+        default=None, description="What it was afterwards; null: not known."
+    )
+    restored: Optional[bool] = Field(
+        default=None, description="Whether afterwards is as before; null: not known."
+    )
+    by_hand: Optional[Text] = Field(
+        default=None,
+        description="What to type on the device where it was not, or may not have been, put back.",
+    )
+
+    @model_validator(mode="after")
+    def _restored_is_seen(self) -> PowerChange:
+        if self.restored and self.after is None:
+            raise ValueError("restored is true, and nothing says what it was afterwards")
+        return self
+
+
+class PowerState(PowerSetting):
+    """The power mode and clocks that a device was measured in."""
+
+    change: Optional[PowerChange] = Field(
+        default=None, description="Where they were changed on request; null: it was measured as it was found."
     )
 
 

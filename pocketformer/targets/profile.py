@@ -65,6 +65,12 @@ class TargetProfile(BaseModel):
         default=None, strict=True, gt=0, description="Memory of the device, 10^6 bytes; null: not known."
     )
     power_modes: tuple[str, ...] = Field(default=(), description="Names of the device's power modes.")
+    dla_cores: Optional[int] = Field(
+        default=None,
+        strict=True,
+        ge=0,
+        description="Deep Learning Accelerators of a Jetson, which nothing here uses; null: not known.",
+    )
     jetpack: tuple[Annotated[int, Field(strict=True, gt=0)], ...] = Field(
         default=(), description="Major releases of JetPack that run on the device."
     )

@@ -133,7 +133,7 @@ def test_a_device_that_warns_one_that_tells_its_power_and_an_emulator(
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert any(w["message"].startswith("warns: the device's clock") for w in report["warnings"])
     told = rows["orin-stand-in"]
-    assert told["power"] == {"mode": "15W", "clocks_locked": told["power"]["clocks_locked"]}
+    assert (told["power"]["mode"], told["power"]["change"]) == ("15W", None)
     assert told["energy"]["rail"] == "VDD_IN"
     expected = told["energy"]["mean_mw"] * told["energy"]["seconds"] / told["energy"]["inferences"]
     assert told["energy"]["per_inference_mj"] == pytest.approx(expected)

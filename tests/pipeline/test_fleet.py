@@ -58,6 +58,9 @@ def test_a_fleet_file(tmp_path: Path) -> None:
         ({"address": "ssh://me@a", "password": "x"}, "unknown key 'password'", "never used"),
         ({"name": "a", "python": "p"}, r"device 1 \(a\): needs a target or an address", "ssh://"),
         ({"address": "ssh://me@a", "emulated": "perhaps"}, "'emulated' is 'perhaps'", "emulator"),
+        ({"address": "ssh://me@a", "power_modes": ["15W"]}, "unknown key 'power_modes'", "'power_mode'"),
+        ({"address": "ssh://me@a", "power_mode": "-m 0"}, "'power_mode' is '-m 0'", "in turn"),
+        ({"address": "ssh://me@a", "power_mode": True}, "'power_mode' is True", "by name or number"),
         ({"address": "ssh://me@a", "name": "two words"}, "'name' is 'two words'", "one word"),
         ("cpu", "device 1: is 'cpu'", "target: cpu"),
     ],
@@ -68,6 +71,34 @@ def test_what_is_wrong_in_a_fleet_file_is_named(tmp_path: Path, device: Any, mes
         load_fleet(path)
     assert caught.value.message.startswith(f"{path}: ")
     assert hint in (caught.value.hint or "")
+
+
+def test_several_power_modes_are_as_many_places(tmp_path: Path) -> None:
+    (tmp_path / "orin.yaml").write_text(
+        "name: orin\ndescription: A board\narchitecture: aarch64\npower_modes: [15W, 25W]\n"
+    )
+    devices = load_fleet(
+        write(
+            tmp_path,
+            {"name": "one", "address": "ssh://me@a", "power_mode": 0},
+            {
+                "target": "./orin.yaml",
+                "address": "ssh://me@b",
+                "power_mode": ["15W", 2],
+                "jetson_clocks": True,
+            },
+            {"name": "as-it-is", "address": "ssh://me@c"},
+        )
+    )
+    places = resolve_places([], devices)
+    assert [(place.name, place.power_mode) for place in places] == [
+        ("one", "0"),
+        ("b-15W", "15W"),
+        ("b-2", "2"),
+        ("as-it-is", None),
+    ]
+    assert [place.machine for place in places] == ["a", "b", "b", "c"], "one machine takes its modes in turn"
+    assert [place.device.jetson_clocks for place in places] == [False, True, True, False]
 
 
 def test_files_that_are_no_fleet(tmp_path: Path) -> None:
@@ -117,7 +148,12 @@ def test_what_cannot_be_measured_is_refused(
 
 
 def test_a_recipe_keeps_its_devices(tmp_path: Path) -> None:
-    device = {"name": "board", "address": "ssh://me@board", "python": "/opt/python3"}
+    device = {
+        "name": "board",
+        "address": "ssh://me@board",
+        "python": "/opt/python3",
+        "power_mode": ["15W", "1"],
+    }
     recipe = Recipe.from_mapping(
         {"model": tmp_path, "targets": ["cpu", "board"], "steps": [{"bench": {"devices": [device]}}]}
     )
@@ -126,7 +162,8 @@ def test_a_recipe_keeps_its_devices(tmp_path: Path) -> None:
     assert again == recipe
     assert [(place.name, place.device.python) for place in places_of(again)] == [
         ("cpu", "python3"),
-        ("board", "/opt/python3"),
+        ("board-15W", "/opt/python3"),
+        ("board-1", "/opt/python3"),
     ]
     with pytest.raises(RecipeError, match=r"steps: bench.*devices"):
         Recipe.from_mapping({"model": tmp_path, "steps": [{"bench": {"devices": [{"adress": "x"}]}}]})

@@ -63,6 +63,12 @@ def test_facts_of_shipped_profiles() -> None:
         assert find_target(name).compute_capability == "8.7"
         assert find_target(name).jetpack == (5, 6, 7)
     assert find_target("jetson-thor").compute_capability == "11.0"
+    dla = {name: find_target(name).dla_cores for name in SHIPPED}
+    assert {name: cores for name, cores in dla.items() if cores is not None} == {
+        "jetson-agx-orin": 2,
+        "jetson-orin-nano": 0,
+        "jetson-orin-nx": 2,
+    }
     for name in SHIPPED:
         if "-sm" in name:
             digits = name.rpartition("-sm")[2]

@@ -2,5 +2,5 @@
 
 It runs on Python 3.9 or newer with numpy, onnxruntime and tokenizers. ``start`` is what the file begins with,
 ``main`` its command line, ``build`` packs it on the host. It answers with one JSON object a line on standard
-output, each with its ``event``: ``hello``, ``progress``, ``result``, ``warning``, ``error``, ``done``.
+output, each with its ``event``: ``hello``, ``progress``, ``power``, ``result``, ``warning``, ``error``, ``done``.
 """
