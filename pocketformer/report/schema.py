@@ -22,6 +22,8 @@ from pocketformer.report.measured import (
     Emulation,
     Energy,
     EngineInfo,
+    GpuInfo,
+    GpuWatch,
     Interval,
     LoadGen,
     LoadGenRun,
@@ -33,6 +35,7 @@ from pocketformer.report.measured import (
     Score,
     Share,
     Speedup,
+    Spread,
     Text,
 )
 
@@ -56,6 +59,8 @@ __all__ = [
     "Environment",
     "Evaluation",
     "FlippedExample",
+    "GpuInfo",
+    "GpuWatch",
     "Interval",
     "Lineage",
     "LineageStage",
@@ -72,6 +77,7 @@ __all__ = [
     "Result",
     "SourceModel",
     "Speedup",
+    "Spread",
     "Step",
 ]
 

@@ -140,7 +140,7 @@ def test_options_win_over_the_target(cli: Any, tiny_model_dir: Path, tmp_path: P
     [
         ("cpu", 2, "runs onnxruntime, not TensorRT"),
         ("jetson-orin-nano", 4, "an engine of tensorrt is asked for, and here is tensorrt_rtx"),
-        ("gpu", 2, "names no compute capability"),
+        ("gpu", 2, "runs onnxruntime, not TensorRT"),
         ("tensorrt-rtx-sm99", 2, "there is no target"),
     ],
 )
