@@ -125,7 +125,13 @@ def _device(report: Report, device: Device) -> str:
         parts.append(table(["", *(c.label for c in shown)], cells))
     on_gpu = gpu_facts(device)
     if on_gpu:
-        parts.append(table(["GPU", ""], [[escape(f.name), escape(f.value)] for f in on_gpu], numbers_from=2))
+        parts.append(
+            table(
+                ["GPU", ""],
+                [[escape(f.name, in_cell=True), escape(f.value, in_cell=True)] for f in on_gpu],
+                numbers_from=2,
+            )
+        )
     if device.bundle:
         parts.append(f"Bundle: {escape(device.bundle.path)} ({escape(device.bundle.precision)}).")
     parts += [escape(note) for note in device.notes]

@@ -18,33 +18,6 @@ from pocketformer.runtime.placement import Placement
 from pocketformer.targets.gpu import measure_gpu, require_work_on, time_on_device
 
 
-@pytest.fixture(scope="module")
-def small_bundle(
-    tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    from pocketformer.compress.models import load_classifier
-    from pocketformer.export.bundle import write_bundle
-    from pocketformer.export.onnx_export import export_onnx
-
-    folder = tmp_path_factory.mktemp("gpu")
-    model = load_classifier(tiny_model_dir)
-    return write_bundle(
-        folder / "bundle",
-        graph=export_onnx(model, tiny_model_dir, folder / "model.onnx").output,
-        tokenizer_json=tiny_model_dir / "tokenizer.json",
-        labels=("animal", "place", "person"),
-        max_length=16,
-        pad_id=0,
-        golden_texts=tiny_texts[:4],
-        precision="fp32",
-        target="cpu",
-        session=SessionSettings(intra_op_threads=1, spinning=False),
-        provenance={},
-        name="tiny",
-        license_text=None,
-    ).output
-
-
 def test_the_same_code_measures_the_cpu(small_bundle: Path, tiny_texts: list[str]) -> None:
     result = measure_gpu(small_bundle, tiny_texts[:6], providers=[CPU_PROVIDER], rounds=5, time_limit_s=1.0)
     assert result.providers == (CPU_PROVIDER,)
