@@ -45,7 +45,8 @@ def command(
 
     On this machine teacher and result are timed interleaved. Its GPU (--target gpu) and devices over SSH verify the
     bundle, answer the test inputs, which are scored here, and are timed; different machines at the same time. For a GPU
-    of TensorRT-RTX an engine is built and not run. A device that fails stops no other: its row says why, and the exit code is 4.
+    of TensorRT-RTX an engine is built and not run. A device that fails stops no other: its row says why, and the exit
+    code is 4.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
 
