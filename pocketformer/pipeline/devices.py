@@ -1,4 +1,4 @@
-"""The devices of a bench that are not this machine's processor: over SSH, or an engine that is only built.
+"""The devices of a bench that are not this machine's processor: its GPU, over SSH, or an engine that is only built.
 
 Different machines work at the same time, what shares one in turn. A device that fails leaves a row that says why,
 and the others go on.
@@ -137,6 +137,11 @@ class _Crew:
         try:
             if place.way == "engine":
                 return Answered(row=build_engine_row(place, self._context, self._folder / place.name))
+            if place.way == "gpu":
+                from pocketformer.pipeline.gpu_device import measure_on_gpu
+
+                answered = measure_on_gpu(place, self._subject, hearing, self._stopped.is_set)
+                return Answered(row=answered.row | {"warnings": hearing.warnings}, logits=answered.logits)
             device = place.connection(hearing.on_event)
             self._connected.append(device)
             with device:

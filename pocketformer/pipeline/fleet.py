@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pocketformer.targets.profile import TargetProfile
     from pocketformer.targets.remote import RemoteDevice
 
-Way = Literal["here", "ssh", "engine"]
+Way = Literal["here", "gpu", "ssh", "engine"]
 _SSH = "ssh://"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What people write where a key of ours has another name or none.
@@ -75,14 +75,16 @@ class FleetDevice:
         description="Power mode of a Jetson to measure in, by name or number; several: each in turn.",
     )
     jetson_clocks: bool = Field(default=False, description="Whether to lock a Jetson's clocks meanwhile.")
+    gpu: int = Field(default=0, ge=0, description="Which GPU of this machine, as CUDA counts.")
+    cuda_graph: bool = Field(default=False, description="Whether that GPU replays CUDA graphs.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """One device of a bench: its name in the report, the profile it has to fit, and how it is measured.
 
-    ``way``: "here" (this machine's processor), "ssh", or "engine" (a TensorRT engine is built and never run).
-    ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
+    ``way``: "here" (this machine's processor), "gpu" (its GPU), "ssh", or "engine" (a TensorRT engine is built and
+    never run). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
     """
 
     name: str
@@ -185,6 +187,14 @@ def places_of(recipe: Recipe) -> tuple[Place, ...]:
     return resolve_places(recipe.targets, devices)
 
 
+def lacking_gpu(places: Sequence[Place]) -> dict[str, tuple[str, ...]]:
+    """What this machine is seen to lack, by the name of each place that is its GPU and cannot be measured for it."""
+    from pocketformer.targets.support import missing_for_gpu
+
+    found = {p.name: missing_for_gpu(p.profile) for p in places if p.way == "gpu" and p.profile is not None}
+    return {name: reasons for name, reasons in found.items() if reasons}
+
+
 def name_of(device: FleetDevice) -> str:
     """What reports call it: its name, else its host (with the port that is not 22), else its profile."""
     if device.name is not None:
@@ -230,7 +240,7 @@ def _check_power(place: Place) -> None:
 def _place(device: FleetDevice) -> Place:
     from pocketformer.targets.profile import find_target
     from pocketformer.targets.ssh import check_options
-    from pocketformer.targets.support import BUILT_HERE, MEASURED_HERE, OVER_SSH, require_usable
+    from pocketformer.targets.support import BUILT_HERE, MEASURED_HERE, ON_GPU, OVER_SSH, require_usable
 
     if device.target is None and device.address is None:
         raise RecipeError("a device needs a target or an address", hint="address: ssh://user@host")
@@ -241,10 +251,20 @@ def _place(device: FleetDevice) -> Place:
             device = replace(device, address=profile.reach)
         if device.address is not None:
             profile = profile.model_copy(update={"reach": device.address})
-        ways: dict[str, Way] = {MEASURED_HERE: "here", OVER_SSH: "ssh", BUILT_HERE: "engine"}
+        ways: dict[str, Way] = {
+            MEASURED_HERE: "here",
+            ON_GPU: "gpu",
+            OVER_SSH: "ssh",
+            BUILT_HERE: "engine",
+        }
         way = ways[require_usable(profile)]
     else:
         way = "ssh"
+    if way != "gpu" and (device.gpu or device.cuda_graph):
+        raise RecipeError(
+            f"{name!r} is no GPU of this machine, and is given gpu or cuda_graph",
+            hint="These are for a device whose target is gpu, or a profile like it.",
+        )
     place = Place(name=name, way=way, device=device, profile=profile)
     _check_power(place)
     if way == "ssh":

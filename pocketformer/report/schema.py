@@ -22,6 +22,8 @@ from pocketformer.report.measured import (
     Emulation,
     Energy,
     EngineInfo,
+    GpuInfo,
+    GpuWatch,
     Interval,
     LoadGen,
     LoadGenRun,
@@ -35,6 +37,7 @@ from pocketformer.report.measured import (
     Score,
     Share,
     Speedup,
+    Spread,
     Text,
 )
 
@@ -58,6 +61,8 @@ __all__ = [
     "Environment",
     "Evaluation",
     "FlippedExample",
+    "GpuInfo",
+    "GpuWatch",
     "Interval",
     "Lineage",
     "LineageStage",
@@ -76,6 +81,7 @@ __all__ = [
     "Result",
     "SourceModel",
     "Speedup",
+    "Spread",
     "Step",
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketformer.report import wording
+from pocketformer.report.gpu_facts import ran_where
 from pocketformer.report.schema import Device, DeviceStatus, Report, Result
 
 NOTHING = "\N{EN DASH}"
@@ -157,6 +158,8 @@ def _runs_in(device: Device) -> Cell:
         elsewhere = sum(device.fallback_operators.values())
         names = ", ".join(device.fallback_operators)
         parts.append(f"fallback: {elsewhere} ({names})" if elsewhere else "no fallback")
+    if device.gpu is not None:
+        parts.append(ran_where(device.gpu))
     return Cell(f"onnxruntime {version}" if version else NOTHING, ", ".join(parts))
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pocketformer.report import content, verdict, wording
+from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
@@ -46,6 +47,9 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
         console.print()
         _print_devices(together, console)
     for device in report.devices:
+        if device.gpu is not None:
+            console.print()
+            console.print(_gpu_table(device))
         if together is not None and not device.speedup:
             continue
         console.print()
@@ -124,6 +128,17 @@ def _facts_table(report: Report, device: Device) -> Table:
         values = [f[index].value for f in facts]
         if any(value != wording.NOT_MEASURED for value in values):
             table.add_row(facts[0][index].name, *values)
+    return table
+
+
+def _gpu_table(device: Device) -> Table:
+    table = Table(
+        title=f"GPU of {_line(device.name)}", title_justify="left", box=None, pad_edge=True, show_header=False
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("")
+    for fact in gpu_facts(device):
+        table.add_row(_line(fact.name), _line(fact.value))
     return table
 
 

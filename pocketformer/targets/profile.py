@@ -35,7 +35,7 @@ class TargetProfile(BaseModel):
     name: str = Field(
         strict=True,
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="Short name; bundles are written to bundles/<name>/.",
+        description="Short name; a run's bundle is written to bundles/<name>/ of its first target.",
     )
     description: str = Field(strict=True, min_length=1, description="One line for people.")
     architecture: Literal["any", "x86_64", "aarch64"] = Field(

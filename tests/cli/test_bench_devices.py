@@ -223,6 +223,24 @@ def test_one_device_is_lost_and_comes_back(cli: Any, fleet: Fleet, run_dir: Path
     assert third.err.count("reused") == 2
 
 
+def test_a_damaged_bundle_fails_its_device_as_any_other_fault_does(
+    cli: Any, fleet: Fleet, run_dir: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    graph = run / json.loads((run / "run.json").read_text())["artefacts"]["bundle"] / "model.onnx"
+    data = bytearray(graph.read_bytes())
+    data[len(data) // 2] ^= 1
+    graph.write_bytes(data)
+    fleet.add("board")
+    outcome = cli("bench", run, "--fleet", fleet.file(), *OPTIONS, "-o", tmp_path / "out")
+    assert outcome.code == 4, outcome.err
+    assert "Error: board: on the device: " in outcome.err
+    assert "model.onnx has another SHA-256 than the manifest says" in outcome.err
+    (row,) = rows_of(tmp_path / "out").values()
+    assert (row["status"], row["result"]) == ("failed", None)
+    assert cli("verify", graph.parent).code == 5, "of the bundle itself, which is damaged"
+
+
 def test_all_devices_fail(cli: Any, fleet: Fleet, run_dir: Path, tmp_path: Path) -> None:
     fleet.add("bare", f'exec "{sys.executable}" -I -S "$@"')
     fleet.add("other", target="raspberry-pi-5" if sys.platform != "linux" else other_architecture())

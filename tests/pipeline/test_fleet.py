@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pocketformer.pipeline.fleet import FleetDevice, load_fleet, places_of, resolve_places
+from pocketformer.pipeline.fleet import FleetDevice, lacking_gpu, load_fleet, places_of, resolve_places
 from pocketformer.pipeline.recipe import Recipe
+from pocketformer.runtime import providers
 from pocketformer.runtime.errors import DeviceError, InputError, RecipeError
 
 
@@ -130,6 +131,14 @@ def test_files_that_are_no_fleet(tmp_path: Path) -> None:
             "no key file",
         ),
         (["cpu"], [FleetDevice(name="x", target="cpu")], RecipeError, "'cpu' and 'x' are both this machine"),
+        (["x"], [FleetDevice(name="x", target="cpu", gpu=1)], RecipeError, "is no GPU of this machine"),
+        (["x"], [FleetDevice(name="x", target="gpu", emulated=True)], DeviceError, "has no address"),
+        (
+            ["x"],
+            [FleetDevice(name="x", target="gpu", address="ssh://me@a")],
+            DeviceError,
+            "a GPU is measured on the machine that runs this",
+        ),
         (["x"], [FleetDevice(name="x", target="cpu", emulated=True)], DeviceError, "has no address"),
         (
             ["j"],
@@ -145,6 +154,21 @@ def test_what_cannot_be_measured_is_refused(
     with pytest.raises(error, match=message) as caught:
         resolve_places(targets, devices)
     assert "secret" not in str(caught.value)
+
+
+def test_gpus_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = {"name": "second", "target": "gpu", "gpu": 1, "cuda_graph": True}
+    devices = load_fleet(write(tmp_path, {"target": "cpu"}, {"target": "gpu"}, second))
+    places = resolve_places([], devices)
+    assert [(place.name, place.way, place.machine, place.device.gpu) for place in places] == [
+        ("cpu", "here", "", 0),
+        ("gpu", "gpu", "", 0),
+        ("second", "gpu", "", 1),
+    ]
+    monkeypatch.setattr(providers, "DRIVER_LIBRARY", "libno-such-driver.so.1")
+    lacking = lacking_gpu(places)
+    assert list(lacking) == ["gpu", "second"]
+    assert any("no NVIDIA driver" in reason for reason in lacking["gpu"])
 
 
 def test_a_recipe_keeps_its_devices(tmp_path: Path) -> None:
