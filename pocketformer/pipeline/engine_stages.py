@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pocketformer.export.tensorrt.config import (
+from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.runtime.errors import InputError, MissingDependencyError
+from pocketformer.runtime.tensorrt.config import (
     DEFAULT_COMPUTE_CAPABILITIES,
     EngineConfig,
     Precision,
@@ -15,12 +17,10 @@ from pocketformer.export.tensorrt.config import (
     Range,
     profile_for_lengths,
 )
-from pocketformer.pipeline.context import Made, RunContext
-from pocketformer.runtime.errors import InputError, MissingDependencyError
 
 if TYPE_CHECKING:
     from pocketformer.compress.encoding import TextEncoding
-    from pocketformer.export.tensorrt.library import Library
+    from pocketformer.runtime.tensorrt.library import Library
 
 # How many texts the typed graph is compared on with the fp32 graph; without data, random ids of a few shapes.
 _COMPARED = 64
@@ -74,7 +74,7 @@ def target_settings(name_or_path: str) -> dict[str, Any]:
 
 def check_tensorrt(config: TensorrtConfig) -> None:
     """What can be known to be wrong before anything is made: no library, or one that lacks a compute capability."""
-    from pocketformer.export.tensorrt.library import load_library
+    from pocketformer.runtime.tensorrt.library import load_library
 
     library = load_library()
     if config.library not in (None, library.name):
@@ -98,8 +98,8 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
     from pocketformer.compress.context import Progress
     from pocketformer.compress.encoding import TextEncoding
     from pocketformer.export.tensorrt.build import build_engine
-    from pocketformer.export.tensorrt.library import load_library
     from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
+    from pocketformer.runtime.tensorrt.library import load_library
 
     plain = context.artefacts.need("graph", verb="tensorrt")
     model = context.artefacts.need("model", verb="tensorrt")

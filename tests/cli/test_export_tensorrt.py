@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt.layers import read_layers, what_is_missing
-from pocketformer.export.tensorrt.library import load_library
 from pocketformer.runtime.errors import MissingDependencyError
 from pocketformer.runtime.fingerprint import check_fingerprint, read_fingerprint
+from pocketformer.runtime.tensorrt.layers import read_layers, what_is_missing
+from pocketformer.runtime.tensorrt.library import load_library
 
 OPTIONS = ("--threads", "1", "--max-length", "16")
 
@@ -86,7 +86,7 @@ def test_a_gpu_that_needs_its_own_device_is_refused_early(
 def test_without_the_library_nothing_is_begun(
     cli: Any, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pocketformer.export.tensorrt import library
+    from pocketformer.runtime.tensorrt import library
 
     monkeypatch.setattr(library, "_NAMES", ("tensorrt_that_nobody_has",))
     outcome = cli("export", tiny_model_dir, "--format", "tensorrt", "-o", tmp_path / "out")
