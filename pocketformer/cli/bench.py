@@ -7,9 +7,7 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, data_options, data_section, work_options
-
-_OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated")
+from pocketformer.cli.options import PATH, data_options, data_section, device_options, reached, work_options
 
 
 @click.command("bench")
@@ -22,10 +20,7 @@ _OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated")
     help="A name of `targets list`, a profile's file, or ssh://user@host[:port]; may be repeated.  [default: cpu]",
 )
 @click.option("--fleet", type=PATH, help="YAML file of devices; docs/targets.md describes it.")
-@click.option("--python", metavar="PATH", help="Python on devices over SSH.  [default: python3]")
-@click.option("--identity", type=PATH, help="Private key for them; passwords are never used.")
-@click.option("--known-hosts", type=PATH, help="File with their host keys.")
-@click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp.")
+@device_options
 @click.option("--emulated", is_flag=True, help="They are emulators: no time is taken for a device's speed.")
 @data_options(required=False)
 @click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 40.")
@@ -37,6 +32,7 @@ def command(
     fleet: Optional[Path],
     rounds: Optional[int],
     output: Optional[Path],
+    emulated: bool,
     force: bool,
     as_json: bool,
     **values: Any,
@@ -50,7 +46,8 @@ def command(
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    names, devices = _devices(targets, fleet, {name: values.pop(name) for name in _OF_DEVICES})
+    given = reached(values) | ({"emulated": True} if emulated else {})
+    names, devices = _devices(targets, fleet, given)
     settings: dict[str, Any] = {"rounds": rounds} if rounds else {}
     if devices:
         settings["devices"] = devices
@@ -61,10 +58,9 @@ def command(
 
 
 def _devices(
-    targets: tuple[str, ...], fleet: Optional[Path], options: dict[str, Any]
+    targets: tuple[str, ...], fleet: Optional[Path], given: dict[str, Any]
 ) -> tuple[tuple[str, ...], list[Any]]:
     """Names of all targets, and how those over SSH are reached."""
-    given = {name: value for name, value in options.items() if value}
     over_ssh = [text for text in targets if text.startswith("ssh://")]
     if given and not over_ssh:
         raise click.UsageError(
@@ -72,9 +68,6 @@ def _devices(
         )
     from pocketformer.pipeline.fleet import FleetDevice, load_fleet, name_of
 
-    for name in ("identity", "known_hosts"):
-        if name in given:
-            given[name] = given[name].absolute()
     devices = [FleetDevice(address=text, **given) for text in over_ssh]
     called = dict(zip(over_ssh, map(name_of, devices)))
     listed = load_fleet(fleet) if fleet is not None else ()

@@ -21,6 +21,9 @@ from pocketformer.runtime.tensorrt.layers import layers_path, parse_layers, prec
 from pocketformer.runtime.tensorrt.library import Library, Log, load_library
 from pocketformer.runtime.tensorrt.progress import Monitor, OnProgress
 
+NEVER_RUN = "built, never run: no figure here says how fast it is or what it answers"
+"""The note that every engine begins with."""
+
 
 def build_engine(
     graph: Path,
@@ -65,7 +68,7 @@ def build_engine(
     replace_file(fingerprint_path(output), fingerprint.to_json().encode())
     metrics = {"bytes": float(output.stat().st_size), "layers": float(len(layers)), "build_s": seconds}
     metrics |= {f"layers_{name}": float(count) for name, count in precision_counts(layers).items()}
-    notes = ["built, never run: no figure here says how fast it is or what it answers"]
+    notes = [NEVER_RUN]
     if not library.builds_ahead_of_time:
         notes.append(
             f"{library.name} built it for the GPU of this machine; its compute capability is as named"

@@ -221,5 +221,5 @@ def test_an_engine_of_other_shapes_than_asked_for_is_not_taken(
 ) -> None:
     """Whatever the device says, the fingerprint that came back is held against what was asked for."""
     monkeypatch.setattr(Profile, "to_dict", lambda self: {"batch": [9, 9, 9]})
-    with loopback.device() as device, pytest.raises(VerificationError, match="does not fit: .*profile"):
+    with loopback.device() as device, pytest.raises(VerificationError, match=r"does not fit: .*profile"):
         build(device, products, tmp_path / "here")
