@@ -6,7 +6,7 @@ Built is here, or on a device over SSH (``engine_there``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,6 +135,7 @@ class Prepared:
     settings: EngineConfig
     metrics: Mapping[str, float]
     notes: tuple[str, ...]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) -> Made:
@@ -164,6 +165,7 @@ def tensorrt_stage(config: TensorrtConfig, context: RunContext, folder: Path) ->
 def prepare_engine(config: TensorrtConfig, context: RunContext, folder: Path) -> Prepared:
     """Write ``folder``/model.onnx, the typed form of the fp32 graph, and compare the two in onnxruntime here."""
     from pocketformer.compress.encoding import TextEncoding
+    from pocketformer.export.tensorrt.sparsity import find_sparsity, sparsity_note
     from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 
     plain = context.artefacts.need("graph", verb="tensorrt")
@@ -172,6 +174,13 @@ def prepare_engine(config: TensorrtConfig, context: RunContext, folder: Path) ->
     source = _quantized(config, context, plain, encoding, folder / "work") if config.quantized else plain
     typed = write_typed_graph(source, folder / "model.onnx", fp16=config.precision.endswith("fp16"))
     near = agreement(plain, typed.output, _feeds(context, plain, encoding))
+    sparsity = find_sparsity(typed.output) if config.sparse_weights else ()
+    metrics = {"max_abs_difference": near.max_abs_difference, "same_label": near.same_label}
+    if config.sparse_weights:
+        metrics |= {
+            "products": float(len(sparsity)),
+            "products_2_4": float(sum(p.is_sparse for p in sparsity)),
+        }
     return Prepared(
         graph=typed.output,
         settings=EngineConfig(
@@ -179,12 +188,14 @@ def prepare_engine(config: TensorrtConfig, context: RunContext, folder: Path) ->
             profile=_profile(config, context, encoding),
             sparse_weights=config.sparse_weights,
         ),
-        metrics={"max_abs_difference": near.max_abs_difference, "same_label": near.same_label},
+        metrics=metrics,
         notes=(
             *typed.notes,
             f"the typed graph gives {near.same_label:.1%} of {near.rows} inputs the label of the fp32 graph, in "
             "onnxruntime on this CPU",
+            *([sparsity_note(sparsity)] if config.sparse_weights else []),
         ),
+        details={"sparsity": [product.to_dict() for product in sparsity]} if config.sparse_weights else {},
     )
 
 
@@ -205,6 +216,7 @@ def engine_made(
             "precision": config.precision,
             "compute_capabilities": list(prepared.settings.compute_capabilities),
             "profile": prepared.settings.profile.to_dict(),
+            **prepared.details,
         },
     )
 

@@ -155,6 +155,22 @@ def test_a_target_that_cannot_be_built_for_is_refused_early(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("installed")
+def test_sparse_weights_are_looked_for(cli: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+    arguments = ("export", tiny_model_dir, "--format", "tensorrt", "--target", "tensorrt-rtx-sm86", *OPTIONS)
+    outcome = cli(*arguments, "--sparse-weights", "--json", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    (stage,) = (stage for stage in outcome.json["stages"] if stage["name"] == "tensorrt")
+    assert (stage["metrics"]["products"], stage["metrics"]["products_2_4"]) == (20, 0)
+    assert any(
+        note.startswith("0 of 20 products with constant weights are 2:4 sparse") for note in stage["notes"]
+    )
+    record = json.loads((tmp_path / "out/stages/02-tensorrt/stage.json").read_text())
+    products = record["details"]["sparsity"]
+    assert [product["is_2_4"] for product in products] == [False] * 20
+    assert all(product["sparse_groups"] < product["groups"] for product in products)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_a_pruned_student_becomes_an_engine(
