@@ -40,8 +40,9 @@ def command(
     """Measure MODEL (a run with a bundle) where it shall run, and report, one row a device.
 
     On this machine teacher and result are timed interleaved. Devices over SSH get the bundle, verify it, answer the
-    test inputs, which are scored here, and are timed; different machines at the same time. For a GPU of TensorRT-RTX
-    an engine is built and not run. A device that fails stops no other: its row says why, and the exit code is 4.
+    test inputs, which are scored here, and are timed; different machines at the same time. A TensorRT engine is built
+    on its device; without an address, for a GPU of TensorRT-RTX, one is built here and not run. A device that fails
+    stops no other: its row says why, and the exit code is 4.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
 

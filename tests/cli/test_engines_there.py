@@ -15,8 +15,10 @@ import pytest
 import yaml
 
 from pocketformer.runtime.fingerprint import check_fingerprint
+from pocketformer.runtime.manifest import Manifest, file_entry, read_manifest
 from pocketformer.runtime.tensorrt.layers import read_layers, what_is_missing
 from pocketformer.runtime.tensorrt.library import Library
+from pocketformer.targets.remote import RemoteDevice
 
 OPTIONS = ("--threads", "1")
 BOARD = {
@@ -135,6 +137,49 @@ def test_bench_builds_on_the_device_beside_others(
     assert "cannot build for compute capability '8.7'" in rows["orin"]["error"]
     assert "JetPack's TensorRT" in rows["orin"]["hint"]
     assert "never run" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_engine_is_measured_where_its_gpu_is(
+    cli: Any, loopback: Any, library: Library, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the GPU: the device says that it has one, and its processor runs the run's bundle in its place.
+
+    What is sent is looked at, and what becomes of the answers; the figures are those of onnxruntime.
+    """
+    single, push = RemoteDevice.single, RemoteDevice.push
+    sent: list[Manifest] = []
+
+    def single_with_gpu(self: RemoteDevice, command: str, *arguments: str, **more: Any) -> dict[str, Any]:
+        answer = single(self, command, *arguments, **more)
+        return answer | {"gpu": "8.9", "no_gpu": None} if command == "builder" else answer
+
+    def push_another(self: RemoteDevice, source: Path, name: str = "bundle") -> None:
+        sent.append(read_manifest(source))
+        for file, entry in sent[-1].files.items():
+            assert file_entry(source / file) == entry
+        push(self, run_dir / "bundles" / "cpu", name)
+
+    monkeypatch.setattr(RemoteDevice, "single", single_with_gpu)
+    monkeypatch.setattr(RemoteDevice, "push", push_another)
+    profile = write_profile(tmp_path, reach=loopback.server.address)
+    arguments = ("bench", run_dir, "--target", profile, *reached(loopback), "--rounds", "5", *OPTIONS)
+    outcome = cli(*arguments, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    (manifest,) = sent
+    assert (manifest.graph, manifest.precision, manifest.target) == ("model.engine", "fp16", "board")
+    assert (manifest.runtime["name"], manifest.runtime["version"]) == (library.name, library.version)
+    assert {"model.engine", "model.engine.json", "tokenizer.json", "golden.jsonl"} <= set(manifest.files)
+    assert "model.onnx" not in manifest.files
+    (row,) = json.loads((tmp_path / "out" / "report.json").read_text())["devices"]
+    assert row["status"] == "measured"
+    assert row["engine"]["library"] == f"{library.name} {library.version}"
+    assert row["result"]["latency_ms"]["real"]["p50"] > 0
+    engine, tokenizer = manifest.files["model.engine"].bytes, manifest.files["tokenizer.json"].bytes
+    assert row["result"]["file_mb"] == (engine + tokenizer) / 1e6
+    assert not any("never run" in note or "built only" in note for note in row["notes"])
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"{library.name} {library.version}" in page
+    assert "never run" not in page
 
 
 def test_a_board_of_another_processor_is_refused(

@@ -25,6 +25,61 @@ from pocketformer.targets.remote_build import BuiltThere, build_there, find_buil
 ADA = EngineConfig(compute_capabilities=("8.9",), profile=Profile(batch=(1, 2, 4), sequence=(1, 16, 64)))
 # Modules for the device's Python that take the place of installed ones.
 ABSENT = "raise ModuleNotFoundError('No module named ' + repr(__name__), name=__name__)\n"
+# Plays plain TensorRT 10 on an Orin: TensorRT-RTX builds, for its own GPUs; timings are a list of words.
+PLAIN = """
+import types
+import tensorrt_rtx
+from pocketformer.targets.agent import engine
+
+__version__ = "10.3.0"
+engine.CudaDevice = lambda: types.SimpleNamespace(compute_capability="8.7")
+engine.driver_version = lambda: "12.6"
+
+
+def __getattr__(name):
+    if name == "ComputeCapability":
+        raise AttributeError(name)
+    return getattr(tensorrt_rtx, name)
+
+
+class Cache:
+    def __init__(self, content):
+        self.content = bytes(content)
+
+    def serialize(self):
+        return self.content + b"timed "
+
+
+class Settings:
+    def __init__(self, real):
+        self.__dict__["real"] = real
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.real, name, value)
+
+    def create_timing_cache(self, content):
+        return Cache(content)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        return True
+
+
+class Builder:
+    def __init__(self, logger):
+        self.real = tensorrt_rtx.Builder(logger)
+
+    def __getattr__(self, name):
+        return getattr(self.real, name)
+
+    def create_builder_config(self):
+        return Settings(self.real.create_builder_config())
+
+    def build_serialized_network(self, network, settings):
+        return self.real.build_serialized_network(network, settings.real)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +213,26 @@ def test_a_tensorrt_there_that_needs_a_gpu(loopback: Any, tmp_path: Path) -> Non
         with pytest.raises(DeviceError, match=r"tensorrt 10\.3\.0 there builds for the GPU") as caught:
             find_builder(device)
     assert caught.value.exit_code == 4
+
+
+def test_timings_travel_with_a_plain_tensorrt(loopback: Any, products: Path, tmp_path: Path) -> None:
+    """A stand-in for TensorRT 10 and its GPU: what the host keeps of a device's timings is read and added to there."""
+    modules(loopback, tmp_path, tensorrt=PLAIN)
+    cache = tmp_path / "kept" / "orin.timings"
+    config = EngineConfig(compute_capabilities=("8.7",), profile=ADA.profile, timing_cache=cache)
+    with loopback.device() as device:
+        builder = find_builder(device)
+        assert (builder.library, builder.version, builder.gpu) == ("tensorrt", "10.3.0", "8.7")
+        assert (builder.compute_capabilities, builder.driver) == ((), "12.6")
+        for run, timings in enumerate((b"timed ", b"timed timed ")):
+            here = tmp_path / f"here-{run}"
+            here.mkdir()
+            built = build_there(
+                device, builder, products, here, config, precision="fp32", name=f"engine-{run}"
+            )
+            assert cache.read_bytes() == timings
+            assert "timing.cache" not in [path.name for path in here.iterdir()]
+    assert built.fingerprint.compute_capabilities == ("8.7",)
 
 
 def test_a_gpu_that_the_library_there_does_not_know(loopback: Any, products: Path, tmp_path: Path) -> None:
