@@ -1,5 +1,5 @@
 """Fixtures that every room shares: a tiny model with a tokenizer, texts with labels, a recipe that takes seconds,
-and an SSH server of our own on the loopback."""
+TensorRT's library, and an SSH server of our own on the loopback."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.recipe import Recipe
+    from pocketformer.runtime.tensorrt.library import Library
     from pocketformer.targets.remote import RemoteDevice
 
 SSHD = Path("/usr/sbin/sshd")
@@ -190,6 +191,18 @@ def emulated_python() -> Callable[[str], Path]:
         return python
 
     return make
+
+
+@pytest.fixture(scope="session")
+def library() -> Library:
+    """The installed TensorRT; without one, what needs it is skipped."""
+    from pocketformer.runtime.errors import MissingDependencyError
+    from pocketformer.runtime.tensorrt.library import load_library
+
+    try:
+        return load_library()
+    except MissingDependencyError as error:
+        pytest.skip(f"{error.message}; {error.hint}")
 
 
 class Server:

@@ -10,9 +10,9 @@ from evidence.architectures import ARCHITECTURES
 from evidence.devices import DeviceRuns
 from evidence.planted_graphs import PLANTED
 from evidence.table import EvidenceError, Measured, Row
-from pocketformer.export.tensorrt.layers import read_layers, what_is_missing
 from pocketformer.runtime.errors import VerificationError
 from pocketformer.runtime.fingerprint import check_fingerprint
+from pocketformer.runtime.tensorrt.layers import read_layers, what_is_missing
 
 CAPABILITIES = ("8.0", "8.6", "8.9", "12.0")
 _SHOWN = 5

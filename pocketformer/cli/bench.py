@@ -7,9 +7,10 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, data_options, data_section, work_options
+from pocketformer.cli.options import PATH, data_options, data_section, device_options, reached, work_options
 
-_OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated", "power_mode", "jetson_clocks")
+# Beside those by which they are reached.
+_OF_DEVICES = ("emulated", "power_mode", "jetson_clocks")
 
 
 @click.command("bench")
@@ -22,10 +23,7 @@ _OF_DEVICES = ("python", "folder", "identity", "known_hosts", "emulated", "power
     help="A name of `targets list`, a profile's file, or ssh://user@host[:port]; may be repeated.  [default: cpu]",
 )
 @click.option("--fleet", type=PATH, help="YAML file of devices; docs/targets.md describes it.")
-@click.option("--python", metavar="PATH", help="Python on devices over SSH.  [default: python3]")
-@click.option("--identity", type=PATH, help="Private key for them; passwords are never used.")
-@click.option("--known-hosts", type=PATH, help="File with their host keys.")
-@click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp.")
+@device_options
 @click.option("--emulated", is_flag=True, help="They are emulators: no time is taken for a device's speed.")
 @click.option(
     "--power-mode",
@@ -51,14 +49,15 @@ def command(
     """Measure MODEL (a run with a bundle) where it shall run, and report, one row a device.
 
     On this machine teacher and result are timed interleaved. Its GPU (--target gpu) and devices over SSH verify the
-    bundle, answer the test inputs, which are scored here, and are timed; different machines at the same time. For a GPU
-    of TensorRT-RTX an engine is built and not run. A device that fails stops no other: its row says why, and the exit
-    code is 4.
+    bundle, answer the test inputs, which are scored here, and are timed; different machines at the same time. A
+    TensorRT engine is built on its device; without an address, for a GPU of TensorRT-RTX, one is built here and not
+    run. A device that fails stops no other: its row says why, and the exit code is 4.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    names, devices = _devices(targets, fleet, {name: values.pop(name) for name in _OF_DEVICES})
+    given = reached(values) | {name: value for name in _OF_DEVICES if (value := values.pop(name))}
+    names, devices = _devices(targets, fleet, given)
     settings: dict[str, Any] = {"rounds": rounds} if rounds else {}
     if devices:
         settings["devices"] = devices
@@ -69,10 +68,9 @@ def command(
 
 
 def _devices(
-    targets: tuple[str, ...], fleet: Optional[Path], options: dict[str, Any]
+    targets: tuple[str, ...], fleet: Optional[Path], given: dict[str, Any]
 ) -> tuple[tuple[str, ...], list[Any]]:
     """Names of all targets, and how those over SSH are reached."""
-    given = {name: value for name, value in options.items() if value}
     over_ssh = [text for text in targets if text.startswith("ssh://")]
     if given and not over_ssh:
         raise click.UsageError(
@@ -80,9 +78,6 @@ def _devices(
         )
     from pocketformer.pipeline.fleet import FleetDevice, load_fleet, name_of
 
-    for name in ("identity", "known_hosts"):
-        if name in given:
-            given[name] = given[name].absolute()
     devices = [FleetDevice(address=text, **given) for text in over_ssh]
     called = dict(zip(over_ssh, map(name_of, devices)))
     listed = load_fleet(fleet) if fleet is not None else ()

@@ -144,3 +144,25 @@ def data_section(values: dict[str, Any]) -> Optional[dict[str, Any]]:
             raise click.UsageError("--test and --validation need --train.")
         return None
     return {name: value for name, value in section.items() if value is not None or name == "label_column"}
+
+
+def device_options(function: Command) -> Command:
+    """How devices over SSH are reached; the names are those of ``FleetDevice``."""
+    for option in reversed(
+        (
+            click.option("--python", metavar="PATH", help="Python on devices over SSH.  [default: python3]"),
+            click.option("--identity", type=PATH, help="Private key for them; passwords are never used."),
+            click.option("--known-hosts", type=PATH, help="File with their host keys."),
+            click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def reached(values: dict[str, Any]) -> dict[str, Any]:
+    """The given ones of ``device_options``, taken out of ``values``, with paths that hold elsewhere too."""
+    given = {name: values.pop(name) for name in ("python", "identity", "known_hosts", "folder")}
+    return {
+        name: value.absolute() if isinstance(value, Path) else value for name, value in given.items() if value
+    }

@@ -141,6 +141,12 @@ def write_bundle(
     )
 
 
+def refresh_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write README and manifest anew, for the files that now stand in ``folder``."""
+    (folder / _README).write_text(_readme(manifest, (folder / _LICENSE).is_file()), encoding="utf-8")
+    _write_manifest(folder, manifest)
+
+
 def _write_manifest(work: Path, manifest: Manifest) -> None:
     entries: dict[str, FileEntry] = {
         path.relative_to(work).as_posix(): file_entry(path)
@@ -171,6 +177,13 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def _by(manifest: Manifest) -> str:
+    made = f"{manifest.runtime['name']} {manifest.runtime['version']}"
+    if manifest.graph == _GRAPH:
+        return f"and verified with {made}"
+    return f"by {made}, and runs with that version alone, on the GPU that `{manifest.graph}.json` names"
+
+
 def _readme(manifest: Manifest, licensed: bool) -> str:
     labels = ", ".join(f"`{label}`" for label in manifest.postprocessing.labels)
     licence = (
@@ -194,7 +207,7 @@ when this was made (within {manifest.tolerance:g}).
 
 | File | What it is |
 |---|---|
-| `{_GRAPH}` | the graph; it was made and verified with onnxruntime {manifest.runtime["version"]} |
+| `{manifest.graph}` | the graph; it was made {_by(manifest)} |
 | `{_TOKENIZER}` | the tokenizer; texts are cut to {manifest.preprocessing.max_length} tokens |
 | `{MANIFEST_FILE}` | inputs, outputs, labels, session settings, provenance, SHA-256 of every file |
 | `{_GOLDEN}` | texts with their token ids and logits, replayed by `verify` |

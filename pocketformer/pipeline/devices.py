@@ -132,11 +132,14 @@ class _Crew:
             device.cancel()
 
     def _measured(self, place: Place) -> Answered:
+        from pocketformer.pipeline import engine_rows
+
         hearing = Hearing(place.name, self._note)
         known: Row = {}
         try:
             if place.way == "engine":
-                return Answered(row=build_engine_row(place, self._context, self._folder / place.name))
+                row = engine_rows.build_engine_row(place, self._context, self._folder / place.name)
+                return Answered(row=row)
             if place.way == "gpu":
                 from pocketformer.pipeline.gpu_device import measure_on_gpu
 
@@ -145,7 +148,13 @@ class _Crew:
             device = place.connection(hearing.on_event)
             self._connected.append(device)
             with device:
-                answered = measure_remote(device, place, self._subject, hearing, known)
+                if place.way == "engine-there":
+                    folder = self._folder / place.name
+                    answered = engine_rows.measure_engine_there(
+                        device, place, self._subject, hearing, known, self._context, folder
+                    )
+                else:
+                    answered = measure_remote(device, place, self._subject, hearing, known)
             # Leaving the device may warn as well.
             return Answered(row=answered.row | {"warnings": hearing.warnings}, logits=answered.logits)
         except PocketformerError as error:
@@ -211,6 +220,12 @@ def measure_remote(
     device: RemoteDevice, place: Place, subject: Subject, hearing: Hearing, known: Row
 ) -> Answered:
     """Probe, push, verify, predict and measure; ``known`` is filled with what holds even if the rest fails."""
+    facts = introduced(device, place, known)
+    return answered_there(device, place, subject, hearing, known, facts)
+
+
+def introduced(device: RemoteDevice, place: Place, known: Row) -> Mapping[str, Any]:
+    """What probing tells of the device, also put into ``known``; ``DeviceError`` when its profile says otherwise."""
     facts = device.probe()
     emulated = place.device.emulated or bool(facts.get("emulator"))
     known |= {
@@ -220,11 +235,26 @@ def measure_remote(
         "power": power_row(facts.get("power"), None),
     }
     _check_profile(place, facts)
+    return facts
+
+
+def answered_there(
+    device: RemoteDevice,
+    place: Place,
+    subject: Subject,
+    hearing: Hearing,
+    known: Row,
+    facts: Mapping[str, Any],
+    *,
+    batch_size: int = 32,
+) -> Answered:
+    """Push the bundle, verify it, let it answer and time it."""
+    emulated = known["status"] == "emulated"
     hearing.on_event({"event": "progress", "message": "sending the bundle"})
     device.push(subject.bundle)
     device.verify()
     texts = subject.evaluation.texts
-    rows = device.predict(texts)
+    rows = device.predict(texts, batch_size=batch_size)
     logits = np.asarray([row["logits"] for row in rows], dtype=np.float32)
     timing = device.measure(
         texts[:REAL_INPUTS],
@@ -258,48 +288,6 @@ def measure_remote(
         name: bench.rows_per_second(name, values["seconds"]) for name, values in timing["workloads"].items()
     }
     return Answered(row=row | {"energy": timing.get("energy")}, logits=logits)
-
-
-def build_engine_row(place: Place, context: RunContext, folder: Path) -> Row:
-    """Build the engine for the profile's GPU; status ``built``, and no figure of anything that ran."""
-    from pocketformer.pipeline.engine_stages import tensorrt_stage
-    from pocketformer.runtime.fingerprint import read_fingerprint
-
-    config = engine_config(place)
-    folder.mkdir(parents=True)
-    made = tensorrt_stage(config, context, folder)
-    fingerprint = read_fingerprint(folder / made.artefacts["engine"])
-    layers = {
-        name.removeprefix("layers").strip("_") or "all": round(value)
-        for name, value in made.metrics.items()
-        if name.startswith("layers")
-    }
-    return {
-        "name": place.name,
-        "status": "built",
-        "hardware": None if place.profile is None else place.profile.description,
-        "engine": {
-            "library": f"{fingerprint.library} {fingerprint.library_version}",
-            "precision": config.precision,
-            "compute_capabilities": list(config.compute_capabilities),
-            "file_mb": made.metrics["file_mb"],
-            "layers": layers,
-        },
-        "notes": list(made.notes),
-    }
-
-
-def engine_config(place: Place) -> Any:
-    """What the engine of this profile is built with: fp16 where the profile has it."""
-    from pocketformer.pipeline.engine_stages import TensorrtConfig
-
-    profile = place.profile
-    if profile is None or profile.compute_capability is None:
-        raise DeviceError(f"{place.name!r} does not say which GPU it has", hint="Give compute_capability.")
-    return TensorrtConfig(
-        precision="fp16" if "fp16" in profile.precisions else "fp32",
-        compute_capabilities=(profile.compute_capability,),
-    )
 
 
 def hardware(facts: Mapping[str, Any], *, emulated: bool = False) -> str:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from pocketformer.targets.profile import TargetProfile
     from pocketformer.targets.remote import RemoteDevice
 
-Way = Literal["here", "gpu", "ssh", "engine"]
+Way = Literal["here", "gpu", "ssh", "engine", "engine-there"]
+OnEvent = Callable[[Mapping[str, Any]], None]
+_FAR = ("ssh", "engine-there")
 _SSH = "ssh://"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # What people write where a key of ours has another name or none.
@@ -83,8 +85,9 @@ class FleetDevice:
 class Place:
     """One device of a bench: its name in the report, the profile it has to fit, and how it is measured.
 
-    ``way``: "here" (this machine's processor), "gpu" (its GPU), "ssh", or "engine" (a TensorRT engine is built and
-    never run). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
+    ``way``: "here" (this machine's processor), "gpu" (its GPU), "ssh" (onnxruntime over there), "engine" (a TensorRT
+    engine is built here and never run) or "engine-there" (one is built over SSH, and measured there where the GPU for it
+    is). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
     """
 
     name: str
@@ -96,7 +99,7 @@ class Place:
     @property
     def machine(self) -> str:
         """One word a machine: what shares it is measured one after the other. Engines are built on this one."""
-        host = self._host if self.way == "ssh" else ""
+        host = self._host if self.way in _FAR else ""
         return "" if host in _LOOPBACK else host
 
     @property
@@ -112,22 +115,27 @@ class Place:
 
         return Address.parse(str(self.device.address)).host.lower()
 
-    def connection(self, on_event: Callable[[Mapping[str, Any]], None] | None = None) -> RemoteDevice:
+    def connection(self, on_event: OnEvent | None = None) -> RemoteDevice:
         """The device over SSH, not yet connected; ``on_event`` hears its agent."""
-        from pocketformer.targets.remote import RemoteDevice
-        from pocketformer.targets.ssh import SshOptions
+        return connection_to(self.device, on_event)
 
-        return RemoteDevice(
-            str(self.device.address),
-            python=self.device.python,
-            folder=self.device.folder,
-            options=SshOptions(
-                identity=self.device.identity,
-                known_hosts=self.device.known_hosts,
-                connect_timeout_s=self.device.connect_timeout_s,
-            ),
-            on_event=on_event,
-        )
+
+def connection_to(device: FleetDevice, on_event: OnEvent | None = None) -> RemoteDevice:
+    """The device at its address, not yet connected; ``on_event`` hears its agent."""
+    from pocketformer.targets.remote import RemoteDevice
+    from pocketformer.targets.ssh import SshOptions
+
+    return RemoteDevice(
+        str(device.address),
+        python=device.python,
+        folder=device.folder,
+        options=SshOptions(
+            identity=device.identity,
+            known_hosts=device.known_hosts,
+            connect_timeout_s=device.connect_timeout_s,
+        ),
+        on_event=on_event,
+    )
 
 
 def load_fleet(path: Path) -> tuple[FleetDevice, ...]:
@@ -224,8 +232,8 @@ def _check_power(place: Place) -> None:
     """``DeviceError`` where power modes are asked for and cannot be there."""
     if not place.device.power_mode and not place.device.jetson_clocks:
         return
-    if place.way != "ssh":
-        where = "is this machine" if place.way == "here" else "is built and never run"
+    if place.way not in _FAR:
+        where = "is this machine" if place.way in ("here", "gpu") else "is built and never run"
         raise DeviceError(
             f"{place.name!r} {where}, and power modes are changed on devices over SSH",
             hint="Name the board's address, --target ssh://user@host; from the board itself ssh://user@localhost.",
@@ -240,7 +248,14 @@ def _check_power(place: Place) -> None:
 def _place(device: FleetDevice) -> Place:
     from pocketformer.targets.profile import find_target
     from pocketformer.targets.ssh import check_options
-    from pocketformer.targets.support import BUILT_HERE, MEASURED_HERE, ON_GPU, OVER_SSH, require_usable
+    from pocketformer.targets.support import (
+        BUILT_HERE,
+        BUILT_THERE,
+        MEASURED_HERE,
+        ON_GPU,
+        OVER_SSH,
+        require_usable,
+    )
 
     if device.target is None and device.address is None:
         raise RecipeError("a device needs a target or an address", hint="address: ssh://user@host")
@@ -256,6 +271,7 @@ def _place(device: FleetDevice) -> Place:
             ON_GPU: "gpu",
             OVER_SSH: "ssh",
             BUILT_HERE: "engine",
+            BUILT_THERE: "engine-there",
         }
         way = ways[require_usable(profile)]
     else:
@@ -267,7 +283,7 @@ def _place(device: FleetDevice) -> Place:
         )
     place = Place(name=name, way=way, device=device, profile=profile)
     _check_power(place)
-    if way == "ssh":
+    if way in _FAR:
         check_options(place.connection().options)
     elif device.emulated:
         raise DeviceError(

@@ -75,10 +75,10 @@ def _check_steps(
     recipe: Recipe, artefacts: Artefacts, splits: Splits | None, places: tuple[Place, ...]
 ) -> None:
     from pocketformer.compress.quantize.portfolio import candidate_by_name
-    from pocketformer.pipeline.devices import engine_config
+    from pocketformer.pipeline.engine_rows import engine_config
     from pocketformer.pipeline.engine_stages import check_tensorrt
 
-    engines = [place for place in places if place.way == "engine"]
+    engines = [place for place in places if place.way in ("engine", "engine-there")]
     for step in recipe.steps:
         for kind in _NEEDS[step.name]:
             if kind != "graph" or artefacts.quantized is None or step.name in ("quantize", "tensorrt"):
@@ -95,7 +95,8 @@ def _check_steps(
         if step.name == "bench":
             for place in engines:
                 artefacts.need("graph", verb=f"an engine for {place.name}")
-                check_tensorrt(engine_config(place))
+                if place.way == "engine":
+                    check_tensorrt(engine_config(place))
         if step.name == "quantize":
             for name in step.config.candidates:
                 candidate_by_name(name)

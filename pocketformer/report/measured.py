@@ -247,7 +247,7 @@ class PowerState(PowerSetting):
 
 
 class EngineInfo(Part):
-    """An engine that was built and never run."""
+    """A TensorRT engine; whether it ran says the device's `status`."""
 
     library: Text = Field(description="What built it, with its version.")
     precision: Text = Field(description="Precision asked for.")

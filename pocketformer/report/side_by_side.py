@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pocketformer.report import wording
 from pocketformer.report.gpu_facts import ran_where
-from pocketformer.report.schema import Device, DeviceStatus, Report, Result
+from pocketformer.report.schema import Device, DeviceStatus, EngineInfo, Report, Result
 
 NOTHING = "\N{EN DASH}"
 
@@ -66,14 +66,12 @@ def _row(device: Device, *, with_energy: bool, with_modes: bool, width: int) -> 
     times = 4 if with_energy else 3
     if device.status == "failed":
         cells = [Cell(device.error or "failed", device.hint or "", span=width)]
-    elif device.engine is not None:
+    elif device.status == "built" and device.engine is not None:
         engine = device.engine
-        counted = [f"{n} {p}" for p, n in engine.layers.items() if p != "all" and n]
-        layers = f"{wording.counted(engine.layers['all'], 'layer')}: {', '.join(counted)}" if counted else ""
         cells = [
             Cell("never run", span=2 + with_modes + times),
             Cell(wording.megabytes(engine.file_mb), f"engine, {engine.precision}"),
-            Cell(engine.library, layers),
+            Cell(engine.library, _layers(engine)),
         ]
     else:
         speed = _speed(device, with_energy=with_energy)
@@ -149,9 +147,16 @@ def _size(result: Result | None) -> str:
     return NOTHING if result is None or result.file_mb is None else wording.megabytes(result.file_mb)
 
 
+def _layers(engine: EngineInfo) -> str:
+    counted = [f"{n} {p}" for p, n in engine.layers.items() if p != "all" and n]
+    return f"{wording.counted(engine.layers['all'], 'layer')}: {', '.join(counted)}" if counted else ""
+
+
 def _runs_in(device: Device) -> Cell:
     version = device.versions.get("onnxruntime")
     parts = []
+    if device.engine is not None:
+        parts.append(f"{device.engine.precision}, {_layers(device.engine)}")
     if device.threads:
         parts.append(wording.counted(device.threads, "thread"))
     if device.fallback_operators is not None:
@@ -160,7 +165,8 @@ def _runs_in(device: Device) -> Cell:
         parts.append(f"fallback: {elsewhere} ({names})" if elsewhere else "no fallback")
     if device.gpu is not None:
         parts.append(ran_where(device.gpu))
-    return Cell(f"onnxruntime {version}" if version else NOTHING, ", ".join(parts))
+    runtime = f"onnxruntime {version}" if version else NOTHING
+    return Cell(runtime if device.engine is None else device.engine.library, ", ".join(parts))
 
 
 def _legend(devices: list[Device]) -> list[str]:
@@ -174,7 +180,7 @@ def _legend(devices: list[Device]) -> list[str]:
             "Emulated: it runs there and its answers were scored; what an emulator takes is no latency."
         )
     if "built" in statuses:
-        lines.append("Built: an engine for that GPU, which nothing here has run.")
+        lines.append("Built: an engine for that GPU, which has not been run.")
     if any(device.energy for device in devices):
         lines.append("Energy: of one real input, by the device's own power monitor, idle power included.")
     if any(device.power is not None and device.power.mode for device in devices):

@@ -22,7 +22,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,7 +36,8 @@ from pocketformer.runtime.errors import (
 )
 from pocketformer.runtime.manifest import sha256_file
 from pocketformer.targets.agent.build import build_agent
-from pocketformer.targets.file_stream import write_tar
+from pocketformer.targets.agent_answers import Event, read_events, refused
+from pocketformer.targets.file_stream import Arrivals, write_tar
 from pocketformer.targets.ssh import (
     Address,
     SshCall,
@@ -50,7 +51,6 @@ from pocketformer.targets.ssh import (
 
 log = logging.getLogger("pocketformer")
 
-Event = Mapping[str, Any]
 _NO_SPACE, _NO_FOLDER, _DAMAGED = 28, 73, 75  # how the scripts below end
 _READY, _GONE = "pocketformer-folder ", "pocketformer-gone"
 _ROOMIER = "Free some space on the device, or name a roomier place with --folder."
@@ -163,7 +163,7 @@ class RemoteDevice:
 
     def probe(self) -> dict[str, Any]:
         """What the device is: see ``describe`` of the agent."""
-        return self._single(self.run("probe", "--folder", self.folder))
+        return self.single("probe", "--folder", self.folder)
 
     def push(self, source: Path, name: str = "bundle") -> None:
         """Send a directory with all files in it, or one file; every hash is checked over there."""
@@ -175,11 +175,27 @@ class RemoteDevice:
             files = {source.name: source}
         else:
             raise InputError(f"there is nothing at {source}", hint="Give a bundle's directory or a file.")
-        self._send(dict(sorted(files.items())), name)
+        self.send(dict(sorted(files.items())), name)
+
+    def send(self, files: Mapping[str, Path | bytes], name: str) -> None:
+        """As ``push``, of files by the names that they shall have over there."""
+        sizes, announced = {}, {}
+        for path, content in files.items():
+            if isinstance(content, bytes):
+                sizes[path], digest = len(content), hashlib.sha256(content).hexdigest()
+            else:
+                sizes[path], digest = content.stat().st_size, sha256_file(content)
+            announced[path] = {"bytes": sizes[path], "sha256": digest}
+
+        def feed(call: SshCall) -> None:
+            if call.write(json.dumps({"files": announced}).encode("ascii") + b"\n"):
+                write_tar(call, files, sizes)
+
+        self.run("receive", f"{self.folder}/{name}", feed=feed)
 
     def verify(self, name: str = "bundle") -> dict[str, Any]:
         """Hashes and golden samples of a bundle that was pushed; ``VerificationError`` unless all hold."""
-        return self._single(self.run("verify", f"{self.folder}/{name}"))
+        return self.single("verify", f"{self.folder}/{name}")
 
     def predict(
         self, texts: Sequence[str], name: str = "bundle", *, logits: bool = True, batch_size: int = 32
@@ -214,19 +230,33 @@ class RemoteDevice:
             options += ["--threads", str(threads)]
         options += [f"--power-mode={power_mode}"] if power_mode is not None else []
         options += ["--jetson-clocks"] if jetson_clocks else []
-        return self._single(self.run("measure", f"{self.folder}/{name}", self._push_texts(texts), *options))
+        return self.single("measure", f"{self.folder}/{name}", self._push_texts(texts), *options)
+
+    def fetch(self, names: Sequence[str], source: str, folder: Path) -> None:
+        """Bring files of the pushed directory ``source`` here, into ``folder``: all of them whole, or none.
+
+        ``VerificationError`` when one is not what it was over there, ``NoSpaceError`` when the disk here is full.
+        """
+        with Arrivals(folder) as arrivals:
+            told = self.single("give", f"{self.folder}/{source}", *names, on_data=arrivals.take)
+            arrivals.check(told["files"], names)
 
     def run(
         self,
         command: str,
         *arguments: str,
         feed: Callable[[SshCall], None] | None = None,
+        on_data: Callable[[Event], None] | None = None,
         timeout_s: float = 3600.0,
     ) -> list[dict[str, Any]]:
-        """Run a command of the agent; its results in order. ``feed`` writes its standard input."""
+        """Run a command of the agent; its results in order.
+
+        ``feed`` writes its standard input, ``on_data`` hears its ``data`` events, which nothing else does.
+        """
         words = [f"{self.folder}/agent.pyz", "--leash", self.folder, "--host-time", f"{time.time():.3f}"]
         line = " ".join([_remote_word(self.python), *map(shlex.quote, (*words, command, *arguments))])
         results: list[dict[str, Any]] = []
+        rejected: list[Event] = []
         refusal: Event | None = None
         finished = False
         call = self._call(f"{line}; exit $?")  # a shell in between, which tells of a signal
@@ -239,9 +269,15 @@ class RemoteDevice:
             if feed is not None:
                 feed(call)
                 call.close_input()
-            for event in _events(call.lines()):
+            for event in read_events(call.lines()):
+                if event["event"] == "data":
+                    if on_data is not None:
+                        on_data(event)
+                    continue
                 if event["event"] == "result":
                     results.append({key: value for key, value in event.items() if key != "event"})
+                elif event["event"] == "rejected":
+                    rejected.append(event)
                 refusal = event if event["event"] == "error" else refusal
                 finished = finished or event["event"] == "done"
                 if self._on_event is not None:
@@ -253,7 +289,7 @@ class RemoteDevice:
             late.cancel()
             call.stop()
         if refusal is not None:
-            raise _refused(refusal)
+            raise refused(refusal, rejected)
         if finished and code == 0:
             return results
         if timed_out:
@@ -263,14 +299,18 @@ class RemoteDevice:
             )
         raise self._failure(call)
 
-    def _call(self, script: str) -> SshCall:
-        # Whatever the login shell over there is, the script is one for sh.
-        return SshCall(ssh_arguments(self.address, self.options, f"exec sh -c {shlex.quote(script)}"))
-
-    def _single(self, results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def single(
+        self, command: str, *arguments: str, on_data: Callable[[Event], None] | None = None
+    ) -> dict[str, Any]:
+        """The result of a command that has one; as ``run``."""
+        results = self.run(command, *arguments, on_data=on_data)
         if len(results) != 1:
             raise DeviceError(f"{self.address} gave {len(results)} results instead of one", hint="Run again.")
         return results[0]
+
+    def _call(self, script: str) -> SshCall:
+        # Whatever the login shell over there is, the script is one for sh.
+        return SshCall(ssh_arguments(self.address, self.options, f"exec sh -c {shlex.quote(script)}"))
 
     def _install(self) -> None:
         with tempfile.TemporaryDirectory(prefix="pocketformer-agent-") as folder:
@@ -296,23 +336,8 @@ class RemoteDevice:
         self._inputs += 1
         name = f"inputs-{self._inputs}"
         content = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-        self._send({"inputs.jsonl": content.encode("ascii")}, name)
+        self.send({"inputs.jsonl": content.encode("ascii")}, name)
         return f"{self.folder}/{name}/inputs.jsonl"
-
-    def _send(self, files: Mapping[str, Path | bytes], name: str) -> None:
-        sizes, announced = {}, {}
-        for path, content in files.items():
-            if isinstance(content, bytes):
-                sizes[path], digest = len(content), hashlib.sha256(content).hexdigest()
-            else:
-                sizes[path], digest = content.stat().st_size, sha256_file(content)
-            announced[path] = {"bytes": sizes[path], "sha256": digest}
-
-        def feed(call: SshCall) -> None:
-            if call.write(json.dumps({"files": announced}).encode("ascii") + b"\n"):
-                write_tar(call, files, sizes)
-
-        self.run("receive", f"{self.folder}/{name}", feed=feed)
 
     def _remove(self, folder: str) -> bool:
         quoted = shlex.quote(folder)
@@ -360,25 +385,6 @@ class RemoteDevice:
             f"the agent on {self.address} ended with exit code {code}: {_last_line(said)}",
             hint="Check the Python there, or name another one with --python.",
         )
-
-
-def _events(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
-    """The events among the lines; what a shell prints before them is passed over."""
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and isinstance(event.get("event"), str):
-            yield event
-
-
-def _refused(event: Event) -> PocketformerError:
-    """The error that the agent told of."""
-    message = scrub(str(event.get("message") or "no reason given"))
-    hint = scrub(str(event["hint"])) if event.get("hint") else None
-    kinds: dict[Any, type[PocketformerError]] = {2: InputError, 4: DeviceError, 5: VerificationError}
-    return kinds.get(event.get("exit_code"), PocketformerError)(f"on the device: {message}", hint=hint)
 
 
 def _remote_word(text: str) -> str:

@@ -1,8 +1,9 @@
 """What this version can do with a target: measure it here or over SSH, build for it, or nothing yet.
 
 A bundle runs in onnxruntime: on a processor, this machine's or that of a device over SSH, and on an NVIDIA GPU of this
-machine. For a GPU that TensorRT-RTX knows an engine is built, which nothing here runs. Anything else in a profile says
-what a device is; until there is code that measures there, a run must not take its name.
+machine. A device over SSH whose engine is TensorRT builds it there, and measures it where it has the GPU. For a GPU that
+TensorRT-RTX knows an engine is built here, which nothing here runs. Anything else in a profile says what a device is;
+until there is code that measures there, a run must not take its name.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ MEASURED_HERE = "measured here"
 ON_GPU = "with a GPU here"
 OVER_SSH = "measured over SSH"
 BUILT_HERE = "built, never run"
+BUILT_THERE = "built over SSH"
 NOT_YET = "not yet"
 
 
@@ -27,7 +29,7 @@ def what_is_missing(profile: TargetProfile) -> str | None:
 
     What this machine lacks for the target of a GPU is asked of ``missing_for_gpu``.
     """
-    if _is_built(profile):
+    if _is_built(profile) or _is_built_there(profile):
         return None
     if profile.runtime != "onnxruntime":
         return f"its engine is {profile.runtime}" + _no_driver(profile)
@@ -71,9 +73,11 @@ def require_gpu(profile: TargetProfile) -> None:
 
 
 def support(profile: TargetProfile) -> str:
-    """``MEASURED_HERE``, ``ON_GPU``, ``OVER_SSH``, ``BUILT_HERE`` or ``NOT_YET``."""
+    """``MEASURED_HERE``, ``ON_GPU``, ``OVER_SSH``, ``BUILT_HERE``, ``BUILT_THERE`` or ``NOT_YET``."""
     if what_is_missing(profile) is not None:
         return NOT_YET
+    if _is_built_there(profile):
+        return BUILT_THERE
     if _is_built(profile):
         return BUILT_HERE
     if _on_gpu(profile):
@@ -101,6 +105,8 @@ def _on_gpu(profile: TargetProfile) -> bool:
     from pocketformer.runtime.providers import SHORT_NAMES
 
     return set(profile.providers) <= set(SHORT_NAMES.values())
+def _is_built_there(profile: TargetProfile) -> bool:
+    return profile.runtime in ("tensorrt", "tensorrt-rtx") and profile.reach.startswith("ssh://")
 
 
 def _no_driver(profile: TargetProfile) -> str:
@@ -119,5 +125,8 @@ def _hint(profile: TargetProfile) -> str:
     if profile.runtime == "onnxruntime" and profile.reach == "emulated":
         return "Copy the profile and give it a reach of ssh://user@host, or name its address in a fleet file."
     if profile.runtime == "tensorrt":
-        return "Name the device's address instead, --target ssh://user@host, to measure onnxruntime on its processor."
+        return (
+            "Its engine is built where it is: name its address in a fleet file, or copy the profile and give it a "
+            "reach of ssh://user@host. --target ssh://user@host alone measures onnxruntime on its processor."
+        )
     return "This machine's own processor is --target cpu. See `pocketformer targets list`."

@@ -19,9 +19,9 @@ from evidence.devices import INSIDE, DeviceRuns
 from evidence.planted_graphs import PLANTED
 from evidence.table import EvidenceError
 
-from pocketformer.export.tensorrt.layers import Layer, layers_path
 from pocketformer.runtime.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.runtime.manifest import sha256_file
+from pocketformer.runtime.tensorrt.layers import Layer, layers_path
 
 
 class Runs:

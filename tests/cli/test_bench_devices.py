@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pocketformer.export.tensorrt.library import load_library
 from pocketformer.runtime.errors import MissingDependencyError
+from pocketformer.runtime.tensorrt.library import load_library
 
 TARGETS = Path(__file__).parents[1] / "targets"
 OPTIONS = ("--threads", "1", "--rounds", "5")

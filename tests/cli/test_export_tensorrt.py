@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt.layers import read_layers, what_is_missing
-from pocketformer.export.tensorrt.library import load_library
 from pocketformer.runtime.errors import MissingDependencyError
 from pocketformer.runtime.fingerprint import check_fingerprint, read_fingerprint
+from pocketformer.runtime.tensorrt.layers import read_layers, what_is_missing
+from pocketformer.runtime.tensorrt.library import load_library
 
 OPTIONS = ("--threads", "1", "--max-length", "16")
 
@@ -91,7 +91,7 @@ def test_a_gpu_that_needs_its_own_device_is_refused_early(
 def test_without_the_library_nothing_is_begun(
     cli: Any, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pocketformer.export.tensorrt import library
+    from pocketformer.runtime.tensorrt import library
 
     monkeypatch.setattr(library, "_NAMES", ("tensorrt_that_nobody_has",))
     outcome = cli("export", tiny_model_dir, "--format", "tensorrt", "-o", tmp_path / "out")
@@ -158,6 +158,22 @@ def test_a_target_that_cannot_be_built_for_is_refused_early(
     assert outcome.code == code, outcome.err
     assert words in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("installed")
+def test_sparse_weights_are_looked_for(cli: Any, tiny_model_dir: Path, tmp_path: Path) -> None:
+    arguments = ("export", tiny_model_dir, "--format", "tensorrt", "--target", "tensorrt-rtx-sm86", *OPTIONS)
+    outcome = cli(*arguments, "--sparse-weights", "--json", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    (stage,) = (stage for stage in outcome.json["stages"] if stage["name"] == "tensorrt")
+    assert (stage["metrics"]["products"], stage["metrics"]["products_2_4"]) == (20, 0)
+    assert any(
+        note.startswith("0 of 20 products with constant weights are 2:4 sparse") for note in stage["notes"]
+    )
+    record = json.loads((tmp_path / "out/stages/02-tensorrt/stage.json").read_text())
+    products = record["details"]["sparsity"]
+    assert [product["is_2_4"] for product in products] == [False] * 20
+    assert all(product["sparse_groups"] < product["groups"] for product in products)
 
 
 @pytest.mark.slow

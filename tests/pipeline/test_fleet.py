@@ -34,6 +34,7 @@ def test_a_fleet_file(tmp_path: Path) -> None:
             {"target": "./board.yaml"},
             {"address": "ssh://me@10.0.0.7"},
             {"target": "tensorrt-rtx-sm89"},
+            {"name": "orin", "target": "jetson-orin-nano", "address": "ssh://me@Orin"},
         )
     )
     places = resolve_places([], devices)
@@ -43,8 +44,9 @@ def test_a_fleet_file(tmp_path: Path) -> None:
         ("box", "ssh"),
         ("10.0.0.7", "ssh"),
         ("tensorrt-rtx-sm89", "engine"),
+        ("orin", "engine-there"),
     ]
-    assert [place.machine for place in places] == ["", "pi5.local", "box", "10.0.0.7", ""]
+    assert [place.machine for place in places] == ["", "pi5.local", "box", "10.0.0.7", "", "orin"]
     assert places[1].device.identity == tmp_path / "key"
     assert places[1].connection().python == "~/venv/bin/python3"
     assert (places[1].threads, places[2].threads, places[3].threads) == (4, 2, None)
@@ -142,9 +144,9 @@ def test_files_that_are_no_fleet(tmp_path: Path) -> None:
         (["x"], [FleetDevice(name="x", target="cpu", emulated=True)], DeviceError, "has no address"),
         (
             ["j"],
-            [FleetDevice(name="j", target="jetson-orin-nano", address="ssh://me@a")],
+            [FleetDevice(name="j", target="browser", address="ssh://me@a")],
             DeviceError,
-            "its engine is tensorrt",
+            "its engine is onnxruntime-web",
         ),
     ],
 )

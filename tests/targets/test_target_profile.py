@@ -17,6 +17,7 @@ from pocketformer.runtime.errors import DeviceError, InputError, PocketformerErr
 from pocketformer.targets.profile import TargetProfile, find_target, list_targets
 from pocketformer.targets.support import (
     BUILT_HERE,
+    BUILT_THERE,
     MEASURED_HERE,
     NOT_YET,
     ON_GPU,
@@ -105,9 +106,9 @@ def test_only_the_processor_here_is_measured(tmp_path: Path, monkeypatch: pytest
     far = find_target(write(tmp_path / "own.yaml", {**OWN, "reach": "ssh://me@board"}))
     assert require_usable(far) == OVER_SSH
     assert support(find_target("tensorrt-rtx-sm89")) == BUILT_HERE
-    elsewhere = {**OWN, "runtime": "tensorrt-rtx", "compute_capability": "8.9", "reach": "ssh://me@board"}
-    with pytest.raises(DeviceError, match="its engine is tensorrt-rtx"):
-        require_usable(find_target(write(tmp_path / "own.yaml", elsewhere)))
+    for runtime in ("tensorrt", "tensorrt-rtx"):
+        elsewhere = {**OWN, "runtime": runtime, "reach": "ssh://me@board"}
+        assert require_usable(find_target(write(tmp_path / "own.yaml", elsewhere))) == BUILT_THERE
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert "aarch64" in (what_is_missing(profile) or "")
     assert [profile.name for profile in list_targets() if support(profile) == MEASURED_HERE] == ["cpu"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pocketformer
 from pocketformer.export.tensorrt.build import build_engine
-from pocketformer.export.tensorrt.config import EngineConfig, Profile
 from pocketformer.runtime.errors import PocketformerError
+from pocketformer.runtime.tensorrt.config import EngineConfig, Profile
 
 # What every one of the small models takes.
 PROFILE = Profile(batch=(1, 1, 8), sequence=(1, 32, 128))

@@ -14,8 +14,8 @@ from evidence.architectures import Size, make_feeds, write_architecture, write_p
 
 import pocketformer
 from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
-from pocketformer.export.tensorrt.config import PRECISIONS
 from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
+from pocketformer.runtime.tensorrt.config import PRECISIONS
 
 SIZES = {
     "small": Size(),

@@ -1,6 +1,6 @@
-"""TensorRT: a typed graph, what the parser says about each of its nodes, and an engine built ahead of time.
+"""What TensorRT is given: a typed graph, and what its parser says about each of its nodes.
 
-``library`` finds NVIDIA's TensorRT or TensorRT-RTX, ``typed_graph`` writes the precision into the ONNX file,
-``compatibility`` asks the parser node by node, ``build`` makes the engine with its fingerprint and layer report.
-Importing this package imports none of them. docs/tensorrt.md says what was run and what never was.
+``typed_graph`` writes the precision into the ONNX file, ``compatibility`` says what to change in nodes that are
+rejected, ``build`` makes the engine on this machine by ``pocketformer.runtime.tensorrt``. Importing this package
+imports no TensorRT. docs/tensorrt.md says what was run and what never was.
 """

@@ -6,15 +6,15 @@ written for those who know its source; the table of rules adds what a user of th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pocketformer.export.graph_file import LARGEST_OPSET, all_nodes, load_graph
-from pocketformer.export.tensorrt.library import Library, Log, load_library
 from pocketformer.runtime.errors import ExportError
+from pocketformer.runtime.tensorrt.library import Library, load_library
+from pocketformer.runtime.tensorrt.parser import Complaint, ask_parser
 
 _QDQ = ("QuantizeLinear", "DequantizeLinear")
 _DYNAMIC = ("DynamicQuantizeLinear", "MatMulInteger", "ConvInteger")
@@ -56,32 +56,28 @@ def check_compatibility(graph: Path, library: Library | None = None) -> tuple[Re
     model = load_graph(graph)
     library = library or load_library()
     facts = _Facts(model)
-    if facts.opset > LARGEST_OPSET:
-        # The parser reads newer graphs by the rules that it knows and says nothing.
-        reason = f"opset {facts.opset} is newer than the {LARGEST_OPSET} that TensorRT 10 and 11 both read"
-        return (RejectedNode("", "", "ai.onnx", reason, _fix_of_graph(facts, reason)),)
-    found: dict[str, RejectedNode] = {}
-    for index, name, operator, reason in _ask(model.SerializeToString(), library):
-        node = facts.find(index, name, operator)
-        if node is None:
-            label = name
-            rejected = RejectedNode(label, operator, "", reason, _fix_of_graph(facts, reason))
-        else:
-            label = node.name or node.output[0]
-            domain = node.domain or "ai.onnx"
-            rejected = RejectedNode(label, node.op_type, domain, reason, _fix_of(node, facts))
-        found.setdefault(label, rejected)
-    for node in facts.readers_of_integer_constants():
-        label = node.name or node.output[0]
-        rejected = RejectedNode(label, node.op_type, node.domain or "ai.onnx", _INTEGERS, _INTEGERS_FIX)
-        found.setdefault(label, rejected)
-    return tuple(found.values())
+    # The parser reads newer graphs by the rules that it knows and says nothing.
+    complaints = ask_parser(model.SerializeToString(), library) if facts.opset <= LARGEST_OPSET else ()
+    return _rejected(facts, complaints)
+
+
+def explain(graph: Path, complaints: Sequence[Complaint] = ()) -> tuple[RejectedNode, ...]:
+    """What a parser complained of in the ONNX file ``graph``, with what to change, and what no builder takes.
+
+    No TensorRT is needed: the parser may be that of another machine, and without complaints the graph alone is looked
+    at.
+    """
+    return _rejected(_Facts(load_graph(graph)), complaints)
 
 
 def require_compatible(graph: Path, library: Library | None = None) -> None:
     """Raise ``ExportError`` that names the first rejected nodes, with reasons and fixes, when there are any."""
     library = library or load_library()
-    rejected = check_compatibility(graph, library)
+    refuse(graph, check_compatibility(graph, library), f"{library.name} {library.version}")
+
+
+def refuse(graph: Path, rejected: Sequence[RejectedNode], parser: str) -> None:
+    """Raise the ``ExportError`` of nodes that ``parser``, a library in words, rejects; nothing without any."""
     if not rejected:
         return
     lines = [
@@ -89,34 +85,31 @@ def require_compatible(graph: Path, library: Library | None = None) -> None:
     ]
     more = f"\n... and {len(rejected) - _SHOWN} more" if len(rejected) > _SHOWN else ""
     raise ExportError(
-        f"{library.name} {library.version} rejects {len(rejected)} nodes of {graph}:\n"
-        + "\n".join(lines)
-        + more,
+        f"{parser} rejects {len(rejected)} nodes of {graph}:\n" + "\n".join(lines) + more,
         hint="\n".join(dict.fromkeys(r.fix for r in rejected)),
     )
 
 
-def _ask(data: bytes, library: Library) -> list[tuple[int, str, str, str]]:
-    """What the parser complains of as (node's index, name, operator, reason); empty when it takes the whole graph."""
-    log = Log(library)
-    builder = library.module.Builder(log.logger)
-    network = library.network(builder)
-    parser = library.module.OnnxParser(network, log.logger)
-    if parser.supports_model_v2(data):
-        return []
-    complaints = []
-    for number in range(parser.num_errors):
-        error = parser.get_error(number)
-        reason = _reason(str(error.desc()))
-        complaints.append((int(error.node()), str(error.node_name()), str(error.node_operator()), reason))
-    return complaints or [(-1, "", "", log.last_error("the parser gives no reason"))]
-
-
-def _reason(text: str) -> str:
-    """The parser's words in one line, without what follows from there being no GPU."""
-    line = " ".join(re.split(r"\[checkMacros|Error Code 1: Cuda", text)[0].split())
-    # The failed assertion of an importer that refuses whatever it is given.
-    return "the parser takes no such operator" if line in ("false", "") else line
+def _rejected(facts: _Facts, complaints: Sequence[Complaint]) -> tuple[RejectedNode, ...]:
+    if facts.opset > LARGEST_OPSET:
+        reason = f"opset {facts.opset} is newer than the {LARGEST_OPSET} that TensorRT 10 and 11 both read"
+        return (RejectedNode("", "", "ai.onnx", reason, _fix_of_graph(facts, reason)),)
+    found: dict[str, RejectedNode] = {}
+    for complaint in complaints:
+        node = facts.find(complaint.index, complaint.node, complaint.operator)
+        if node is None:
+            label, fix = complaint.node, _fix_of_graph(facts, complaint.reason)
+            rejected = RejectedNode(label, complaint.operator, "", complaint.reason, fix)
+        else:
+            label = node.name or node.output[0]
+            domain = node.domain or "ai.onnx"
+            rejected = RejectedNode(label, node.op_type, domain, complaint.reason, _fix_of(node, facts))
+        found.setdefault(label, rejected)
+    for node in facts.readers_of_integer_constants():
+        label = node.name or node.output[0]
+        rejected = RejectedNode(label, node.op_type, node.domain or "ai.onnx", _INTEGERS, _INTEGERS_FIX)
+        found.setdefault(label, rejected)
+    return tuple(found.values())
 
 
 class _Facts:

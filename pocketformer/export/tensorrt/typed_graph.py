@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketformer.export.graph_file import all_nodes, load_graph, save_graph
-from pocketformer.export.tensorrt.config import Precision
 from pocketformer.export.tensorrt.half_precision import to_half_precision
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import ExportError, InputError, ParityError
 from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.runtime.results import StepResult
+from pocketformer.runtime.tensorrt.config import Precision
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

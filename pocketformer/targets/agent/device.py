@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Optional
@@ -77,9 +77,10 @@ def _version(name: str, distributions: tuple[str, ...]) -> Optional[str]:
     return "unknown"
 
 
-def require_packages() -> None:
-    """``UnfitDeviceError`` naming every package that is missing."""
-    missing = [name for name, version in package_versions().items() if version is None]
+def require_packages(names: Iterable[str] = PACKAGES) -> None:
+    """``UnfitDeviceError`` naming every package of ``names`` that is missing."""
+    versions = package_versions()
+    missing = [name for name in names if versions[name] is None]
     if missing:
         raise UnfitDeviceError(
             "missing-package",

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn, Optional
 
 from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
+from pocketformer.runtime.tensorrt.parser import RejectedGraphError
 from pocketformer.targets.agent import device, power, work
 from pocketformer.targets.agent.events import PROTOCOL, Events, UnfitDeviceError
+from pocketformer.targets.agent.give import give
 from pocketformer.targets.agent.leash import hold
 from pocketformer.targets.agent.power_change import changed_power
 from pocketformer.targets.agent.receive import receive
@@ -92,6 +94,18 @@ def _run(options: argparse.Namespace, events: Events) -> None:
     if options.command == "receive":
         events.send("result", receive(sys.stdin.buffer, options.folder))
         return
+    if options.command == "give":
+        give(options.folder, options.names, events)
+        return
+    if options.command in ("builder", "build"):
+        device.require_packages(("numpy",))
+        from pocketformer.targets.agent import engine  # its parts need numpy
+
+        if options.command == "build":
+            engine.build(options.folder, events, root=options.root)
+        else:
+            events.send("result", engine.builder_facts(options.root, tuple(options.library)))
+        return
     device.require_packages()
     device.require_memory(options.root, work.graph_bytes(options.bundle))
     if options.command == "verify":
@@ -141,6 +155,13 @@ def _parser() -> _Parser:
     command.add_argument("--folder", type=Path, default=Path(), help="where free space is looked at")
     command = commands.add_parser("receive", help="files from standard input")
     command.add_argument("folder", type=Path)
+    command = commands.add_parser("give", help="files of a folder, back to the host")
+    command.add_argument("folder", type=Path)
+    command.add_argument("names", nargs="+")
+    command = commands.add_parser("builder", help="which TensorRT is here, and for which GPUs it builds")
+    command.add_argument("library", nargs="+", help="names of libraries, the preferred one first")
+    command = commands.add_parser("build", help="a TensorRT engine out of the graph in a folder")
+    command.add_argument("folder", type=Path)
     command = commands.add_parser("verify", help="hashes, and the golden samples replayed")
     command.add_argument("bundle", type=Path)
     command = commands.add_parser("predict", help="an answer for each text")
@@ -165,6 +186,8 @@ def _kind(error: PocketformerError) -> str:
         return error.kind
     if isinstance(error, VerificationError):
         return "corrupt-bundle"
+    if isinstance(error, RejectedGraphError):
+        return "rejected-graph"
     return "bad-input" if isinstance(error, InputError) else "failed"
 
 

@@ -1,4 +1,4 @@
-"""TensorRT's library where it is installed, and tiny graphs in every precision, made once."""
+"""Tiny graphs in every precision, made once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from pocketformer.export.graph_file import load_graph, random_feeds
-from pocketformer.export.tensorrt.library import Library, load_library
-from pocketformer.runtime.errors import MissingDependencyError
 
 # The architectures and the bad graphs are those of the evidence, whose folder is put on the path as running it does.
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
@@ -19,15 +17,6 @@ if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
 
 Feeds = list[Mapping[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def library() -> Library:
-    """The installed TensorRT; without one, what needs it is skipped."""
-    try:
-        return load_library()
-    except MissingDependencyError as error:
-        pytest.skip(f"{error.message}; {error.hint}")
 
 
 @pytest.fixture(scope="session")
@@ -54,8 +43,8 @@ def typed_graphs(
     tiny_graph: Path, symmetric_graph: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
     """The typed form of the tiny model by precision."""
-    from pocketformer.export.tensorrt.config import PRECISIONS
     from pocketformer.export.tensorrt.typed_graph import write_typed_graph
+    from pocketformer.runtime.tensorrt.config import PRECISIONS
 
     folder = tmp_path_factory.mktemp("typed")
     return {

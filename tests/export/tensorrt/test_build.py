@@ -9,13 +9,13 @@ from onnx import TensorProto, helper
 
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.tensorrt.build import build_engine
-from pocketformer.export.tensorrt.config import PRECISIONS, EngineConfig, Profile
-from pocketformer.export.tensorrt.layers import layers_path
-from pocketformer.export.tensorrt.library import Library
-from pocketformer.export.tensorrt.progress import BuildProgress
 from pocketformer.runtime.errors import ExportError, InputError
 from pocketformer.runtime.fingerprint import check_fingerprint
 from pocketformer.runtime.results import StepResult
+from pocketformer.runtime.tensorrt.config import PRECISIONS, EngineConfig, Profile
+from pocketformer.runtime.tensorrt.layers import layers_path
+from pocketformer.runtime.tensorrt.library import Library
+from pocketformer.runtime.tensorrt.progress import BuildProgress
 
 ADA = EngineConfig(compute_capabilities=("8.9",), profile=Profile(batch=(1, 2, 4), sequence=(1, 16, 64)))
 

@@ -8,9 +8,9 @@ import pytest
 from evidence.planted_graphs import PLANTED, Planted, node, write_planted
 
 from pocketformer.export.tensorrt.compatibility import check_compatibility, require_compatible
-from pocketformer.export.tensorrt.config import PRECISIONS
-from pocketformer.export.tensorrt.library import Library
 from pocketformer.runtime.errors import ExportError, ModelError
+from pocketformer.runtime.tensorrt.config import PRECISIONS
+from pocketformer.runtime.tensorrt.library import Library
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)

@@ -15,10 +15,10 @@ from evidence.architectures import ARCHITECTURES, Size, make_feeds, write_archit
 
 from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
 from pocketformer.export.tensorrt.build import build_engine
-from pocketformer.export.tensorrt.config import PRECISIONS, EngineConfig, Precision, Profile
-from pocketformer.export.tensorrt.layers import read_layers, what_is_missing
-from pocketformer.export.tensorrt.library import Library
 from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
+from pocketformer.runtime.tensorrt.config import PRECISIONS, EngineConfig, Precision, Profile
+from pocketformer.runtime.tensorrt.layers import read_layers, what_is_missing
+from pocketformer.runtime.tensorrt.library import Library
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ from onnx import TensorProto, numpy_helper
 from pocketformer.export.fuse import fuse_for_onnxruntime
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.inspect_graph import inspect_graph
-from pocketformer.export.tensorrt.config import PRECISIONS
 from pocketformer.export.tensorrt.half_precision import LARGEST_MASK
 from pocketformer.export.tensorrt.typed_graph import agreement, graph_precision, write_typed_graph
 from pocketformer.runtime.errors import ExportError, InputError, ModelError
+from pocketformer.runtime.tensorrt.config import PRECISIONS
 
 Feeds = list[Mapping[str, Any]]
 # Largest differences of logits that are about 1 in size: float16 holds 11 bits, int8 seven.

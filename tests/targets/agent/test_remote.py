@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -274,29 +273,6 @@ def test_it_takes_too_long(loopback: Any, tiny_bundle: Path) -> None:
     with loopback.device() as device, pytest.raises(DeviceError, match="did not end within 0 s") as caught:
         device.run("receive", f"{device.folder}/x", feed=lambda call: call.wait(60), timeout_s=0)
     assert caught.value.exit_code == 4
-
-
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Any]:
-    """Mount a disk of a given size and return its folder."""
-    mounted = []
-
-    def mount(size: str) -> Path:
-        folder = tmp_path / "disk"
-        folder.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],
-            capture_output=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            pytest.skip("needs the right to mount a small disk")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_no_space_for_the_agent(loopback: Any, tiny_disk: Any) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 
@@ -107,13 +108,14 @@ def _logger(module: Any) -> Any:
     return Logger()
 
 
-def load_library() -> Library:
-    """Import ``tensorrt`` where it is installed, else ``tensorrt_rtx``.
+def load_library(names: Optional[Sequence[str]] = None) -> Library:
+    """Import ``tensorrt`` where it is installed, else ``tensorrt_rtx``; or the first of ``names`` that is.
 
-    Raises ``MissingDependencyError`` that names the extra when neither can be imported.
+    Raises ``MissingDependencyError`` that names the extra when none can be imported.
     """
+    names = _NAMES if names is None else names
     reasons: list[str] = []
-    for name in _NAMES:
+    for name in names:
         try:
             module = importlib.import_module(name)
             return Library(module=module, name=name, version=str(module.__version__))
@@ -122,7 +124,8 @@ def load_library() -> Library:
             if not isinstance(error, ModuleNotFoundError) or error.name != name:
                 reasons.append(f"{name} cannot be imported: {error}")
     detail = f" ({'; '.join(reasons)})" if reasons else ""
+    lacking = f"neither {' nor '.join(names)} is" if len(names) > 1 else f"{names[0]} is not"
     raise MissingDependencyError(
-        f"neither tensorrt nor tensorrt_rtx is installed{detail}",
+        f"{lacking} installed{detail}",
         hint=f"pip install 'pocketformer[{EXTRA}]' builds engines without a GPU.",
     )

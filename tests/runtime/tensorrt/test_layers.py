@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pocketformer.export.tensorrt.layers import (
+from pocketformer.runtime.errors import VerificationError
+from pocketformer.runtime.tensorrt.layers import (
     Layer,
     layers_path,
     parse_layers,
@@ -15,7 +16,6 @@ from pocketformer.export.tensorrt.layers import (
     read_layers,
     what_is_missing,
 )
-from pocketformer.runtime.errors import VerificationError
 
 
 def tensor(name: str, kind: str) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt.library import Library, load_library
 from pocketformer.runtime.errors import InputError, MissingDependencyError
+from pocketformer.runtime.tensorrt.library import Library, load_library
 
 
 def only(monkeypatch: pytest.MonkeyPatch, **modules: Any) -> None:

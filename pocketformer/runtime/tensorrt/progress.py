@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
-from pocketformer.export.tensorrt.library import Library
+from pocketformer.runtime.tensorrt.library import Library
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BuildProgress:
     """One sign of life of a build: ``step`` of ``total`` in ``phase``, TensorRT's name for what it does.
 
@@ -17,7 +17,7 @@ class BuildProgress:
     """
 
     phase: str
-    parent: str | None
+    parent: Optional[str]
     step: int
     total: int
 

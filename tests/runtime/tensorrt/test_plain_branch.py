@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from pocketformer.export.tensorrt import build
-from pocketformer.export.tensorrt.config import EngineConfig
-from pocketformer.export.tensorrt.library import Library
 from pocketformer.pipeline import engine_stages
 from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.tensorrt import build
+from pocketformer.runtime.tensorrt.config import EngineConfig
+from pocketformer.runtime.tensorrt.library import Library
 
 PLAIN = Library(module=SimpleNamespace(), name="tensorrt", version="10.3.0")
 

@@ -1,11 +1,11 @@
-"""What an engine is built for: precision, GPUs and shapes. Importing it needs neither onnx nor TensorRT."""
+"""What an engine is built for: precision, GPUs and shapes. Importing it needs no TensorRT."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from pocketformer.runtime.errors import ExportError, InputError
 
@@ -19,7 +19,7 @@ Range = tuple[int, int, int]
 _STEP = 8
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Profile:
     """The shapes that an engine takes: (smallest, usual, largest) ``batch`` in rows and ``sequence`` in tokens.
 
@@ -57,7 +57,7 @@ class Profile:
                     f"axis {axis} of the input {name} {list(dims)} is free and is neither batch nor sequence",
                     hint="Export with that axis fixed.",
                 )
-        smallest, usual, largest = zip(*ranges, strict=True)
+        smallest, usual, largest = zip(*ranges)
         return tuple(smallest), tuple(usual), tuple(largest)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,19 +65,21 @@ class Profile:
         return {"batch": list(self.batch), "sequence": list(self.sequence)}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EngineConfig:
     """What an engine is built for.
 
     ``compute_capabilities`` are those of the GPUs that shall run it, such as "8.9"; plain TensorRT builds for
     the GPU of this machine, whose own is then to be named. ``profile`` are the shapes that it takes.
     ``timing_cache`` is a file of timings that plain TensorRT reads and adds to, None for none; TensorRT-RTX times
-    nothing while it builds and leaves it alone.
+    nothing while it builds and leaves it alone. ``sparse_weights`` lets the builder take kernels that skip zeros where
+    weights have two in every four.
     """
 
     compute_capabilities: tuple[str, ...] = DEFAULT_COMPUTE_CAPABILITIES
     profile: Profile = field(default_factory=Profile)
-    timing_cache: Path | None = None
+    timing_cache: Optional[Path] = None
+    sparse_weights: bool = False
 
 
 def profile_for_lengths(lengths: Sequence[int], *, batch: Range = (1, 1, 8)) -> Profile:

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pocketformer.export.tensorrt.config import Profile, profile_for_lengths
 from pocketformer.runtime.errors import ExportError, InputError
+from pocketformer.runtime.tensorrt.config import Profile, profile_for_lengths
 
 
 def test_lengths_make_a_profile() -> None:
@@ -36,7 +36,7 @@ def test_a_profile_is_in_rising_order(batch: tuple[int, int, int]) -> None:
 
 def test_settings_import_nothing_heavy() -> None:
     code = (
-        "import sys, pocketformer.export.tensorrt.config; "
+        "import sys, pocketformer.runtime.tensorrt.config; "
         "heavy = {'onnx', 'onnxruntime', 'torch', 'tensorrt', 'tensorrt_rtx'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
