@@ -86,8 +86,8 @@ class Place:
     """One device of a bench: its name in the report, the profile it has to fit, and how it is measured.
 
     ``way``: "here" (this machine's processor), "gpu" (its GPU), "ssh" (onnxruntime over there), "engine" (a TensorRT
-    engine is built here and never run) or "engine-there" (one is built over SSH, and measured there where the GPU for it
-    is). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
+    engine is built here and never run) or "engine-there" (one is built over SSH, and measured there where the GPU for
+    it is). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
     """
 
     name: str
