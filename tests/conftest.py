@@ -124,6 +124,24 @@ def tiny_files(
 
 
 @pytest.fixture(scope="session")
+def small_bundle(tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: Any) -> Path:
+    """A bundle of the tiny model; not to be changed."""
+    from pocketformer.compress.models import load_classifier
+    from pocketformer.export.bundle import write_bundle
+    from pocketformer.export.onnx_export import export_onnx
+    from pocketformer.runtime.manifest import SessionSettings
+
+    folder = tmp_path_factory.mktemp("small-bundle")
+    return write_bundle(
+        folder / "bundle",
+        graph=export_onnx(load_classifier(tiny_model_dir), tiny_model_dir, folder / "model.onnx").output,
+        tokenizer_json=tiny_model_dir / "tokenizer.json",
+        labels=TINY_LABELS, max_length=16, pad_id=0, golden_texts=tiny_texts[:4], precision="fp32", target="cpu",
+        session=SessionSettings(intra_op_threads=1, spinning=False), provenance={}, name="tiny",
+    ).output  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
     """Every kind of step, each as short as it can be."""
     from pocketformer.pipeline.recipe import Recipe
@@ -334,6 +352,18 @@ class Loopback:
 
 
 @pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """The state of what tests/targets/stand_ins play, in its mode 0; a Python that sources `environment` is there."""
+    state = tmp_path / "board"
+    state.mkdir()
+    for name, text in {"mode": "0\n", "calls": "", "asks": "", "broken": ""}.items():
+        (state / name).write_text(text)
+    tools = Path(__file__).parent / "targets" / "stand_ins"
+    (state / "environment").write_text(f'export STAND_IN_STATE="{state}" PATH="{tools}:$PATH"\n')
+    return state
+
+
+@pytest.fixture
 def loopback(server: Server, tmp_path: Path) -> Iterator[Loopback]:
     """A device; whatever happened to it, nothing may be left there in the end."""
     folder = tmp_path / "device"
@@ -345,10 +375,7 @@ def loopback(server: Server, tmp_path: Path) -> Iterator[Loopback]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Fail on a skip where everything is installed, so that a hole in the tests is seen.
-
-    A GPU is not installed: without one, what needs it may be skipped.
-    """
+    """Fail on a skip where everything is installed: a hole would not be seen. A GPU is nothing that one installs."""
     report = yield
     if (
         report.skipped

@@ -36,6 +36,7 @@ DRILLS: Mapping[str, tuple[str, ...]] = {
     "corrupt bundle": (
         f"{_REMOTE}test_a_bundle_that_is_damaged_on_the_way",
         f"{_REMOTE}test_a_bundle_that_was_damaged_before",
+        "tests/cli/test_bench_devices.py::test_a_damaged_bundle_fails_its_device_as_any_other_fault_does",
     ),
     "old Python": (f"{_REMOTE}test_a_python_there_that_is_too_old",),
     "no onnxruntime": (f"{_REMOTE}test_no_onnxruntime_there",),
@@ -92,8 +93,8 @@ def fault_drills(runs: DeviceRuns) -> Measured:
         (wrong if failed else right).append(kind if not failed else f"{kind} ({', '.join(failed)})")
     how = (
         f"{', '.join(right)}: a real SSH server on the loopback, {len(results)} tests that ask for the message, the "
-        "exit code (4; 5 for a corrupt bundle; 0 with a warning for throttling and clock skew), and for an empty "
-        "folder and no process left"
+        "exit code (4, of a bench with a corrupt bundle too, whose own error is that of a bundle, 5; 0 with a warning "
+        "for throttling and clock skew), and for an empty folder and no process left"
     )
     return Measured(value=len(right), how=how + (f". Not right: {'; '.join(wrong)}" if wrong else ""))
 

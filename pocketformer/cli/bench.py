@@ -9,6 +9,8 @@ import click
 
 from pocketformer.cli.options import PATH, data_options, data_section, device_options, reached, work_options
 
+_ALSO = ("emulated", "power_mode", "jetson_clocks")
+
 
 @click.command("bench")
 @click.argument("model", type=PATH)
@@ -22,6 +24,13 @@ from pocketformer.cli.options import PATH, data_options, data_section, device_op
 @click.option("--fleet", type=PATH, help="YAML file of devices; docs/targets.md describes it.")
 @device_options
 @click.option("--emulated", is_flag=True, help="They are emulators: no time is taken for a device's speed.")
+@click.option(
+    "--power-mode",
+    multiple=True,
+    metavar="MODE",
+    help="Power mode of Jetsons to measure in, by name or number, put back afterwards; several: each in turn.",
+)
+@click.option("--jetson-clocks", is_flag=True, help="Lock their clocks meanwhile.")
 @data_options(required=False)
 @click.option("--rounds", type=click.IntRange(min=5), help="Timed rounds per workload. Default: 40.")
 @click.option("-o", "--output", type=PATH, help="Run directory to write. Default: MODEL-bench, beside MODEL.")
@@ -32,22 +41,21 @@ def command(
     fleet: Optional[Path],
     rounds: Optional[int],
     output: Optional[Path],
-    emulated: bool,
     force: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
     """Measure MODEL (a run with a bundle) where it shall run, and report, one row a device.
 
-    On this machine teacher and result are timed interleaved. Devices over SSH get the bundle, verify it, answer the
-    test inputs, which are scored here, and are timed; different machines at the same time. A TensorRT engine is built
-    on its device; without an address, for a GPU of TensorRT-RTX, one is built here and not run. A device that fails
-    stops no other: its row says why, and the exit code is 4.
+    On this machine teacher and result are timed interleaved. Its GPU (--target gpu) and devices over SSH verify the
+    bundle, answer the test inputs, which are scored here, and are timed; different machines at the same time. A
+    TensorRT engine is built on its device; without an address, for a GPU of TensorRT-RTX, one is built here and not
+    run. A device that fails stops no other: its row says why, and the exit code is 4.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    given = reached(values) | ({"emulated": True} if emulated else {})
+    given = reached(values) | {name: value for name in _ALSO if (value := values.pop(name))}
     names, devices = _devices(targets, fleet, given)
     settings: dict[str, Any] = {"rounds": rounds} if rounds else {}
     if devices:

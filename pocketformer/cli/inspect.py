@@ -15,7 +15,11 @@ from pocketformer.cli.options import PATH, json_option, verbose_option
 @json_option
 @verbose_option
 def command(model: Path, as_json: bool) -> None:
-    """Parameters, MACs and bytes per part of MODEL, what can be pruned, and what each export would do."""
+    """Parameters, MACs and bytes per part of MODEL, what can be pruned, and what each export would do.
+
+    Of an ONNX file or a bundle its operators and precision; of a TensorRT engine its fingerprint, precision, layers and
+    whether it fits this machine, all of it from what stands beside the engine: no TensorRT is needed.
+    """
     from pocketformer.pipeline.inspect import inspect
 
     found = inspect(model)

@@ -23,12 +23,16 @@ def command() -> None:
 def list_command(as_json: bool) -> None:
     """Known devices, and which can be measured."""
     from pocketformer.targets.profile import list_targets
-    from pocketformer.targets.support import NOT_YET, support, what_is_missing
+    from pocketformer.targets.support import NOT_YET, missing_for_gpu, support, what_is_missing
 
     profiles = sorted(list_targets(), key=lambda profile: support(profile) == NOT_YET)
     if as_json:
         facts = [
-            {**profile.to_dict(), "support": support(profile), "missing": what_is_missing(profile)}
+            {
+                **profile.to_dict(),
+                "support": support(profile),
+                "missing": what_is_missing(profile) or "; ".join(missing_for_gpu(profile)) or None,
+            }
             for profile in profiles
         ]
         click.echo(json.dumps(facts))
@@ -64,7 +68,7 @@ def probe_command(
     folder: Optional[str],
     as_json: bool,
 ) -> None:
-    """What this machine has, its NVIDIA GPUs (gpu), or what a device reached over SSH has."""
+    """What this machine has, its NVIDIA GPUs included, those alone (gpu), or what a device reached over SSH has."""
     if address == "gpu":
         from pocketformer.targets.nvml import probe_gpus
 
@@ -73,9 +77,9 @@ def probe_command(
     if address is None:
         if any(value is not None for value in (python, identity, known_hosts, folder)):
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
-        from pocketformer.targets.probe import probe
+        from pocketformer.targets.machine import probe_machine
 
-        _print(probe(), as_json)
+        _print(probe_machine(), as_json)
         return
     from pocketformer.targets.remote import RemoteDevice
     from pocketformer.targets.ssh import SshOptions

@@ -32,7 +32,7 @@ class AugmentationConfig:
     all, since what the teacher says of each is kept on disk and much data needs them less.
     """
 
-    copies: int = 8
+    copies: int = 6
     share: float = 0.75
     drop: float = 0.15
     splice: float = 0.5

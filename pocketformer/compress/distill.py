@@ -215,7 +215,10 @@ class _Matcher:
             pairs: Sequence[tuple[torch.Tensor, torch.Tensor]] = list(
                 zip(out.hidden_states[1:], targets, strict=True)
             )
-            matched = [hidden_state_loss(mine, target, mask) for mine, target in pairs]
+            masks = [mask] * (len(pairs) - 1) + [self._read_by_head(mask)]
+            matched = [
+                hidden_state_loss(mine, target, m) for (mine, target), m in zip(pairs, masks, strict=True)
+            ]
         else:
             matched = [
                 relation_loss(mine, target, mask, self._relation_heads)
@@ -224,6 +227,13 @@ class _Matcher:
         for term in matched:
             loss = loss + config.match_weight * term
         return loss
+
+    @staticmethod
+    def _read_by_head(mask: torch.Tensor) -> torch.Tensor:
+        """The first position alone: no supported head reads another, so the last layer need not imitate the others."""
+        first = mask.new_zeros(mask.shape)
+        first[:, 0] = mask[:, 0]
+        return first
 
     def close(self) -> None:
         """Take the hooks out of the models again."""

@@ -22,14 +22,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pocketformer.export.graph_file import load_graph, random_feeds, save_graph
-from pocketformer.runtime.engine import OnnxRuntimeEngine
+from pocketformer.export.graph_file import load_graph, save_graph
+from pocketformer.export.parity import largest_difference
 from pocketformer.runtime.errors import ExportError, ParityError
 from pocketformer.runtime.results import StepResult
 
 FUSED_OPERATORS = ("Attention", "SkipLayerNormalization", "BiasGelu", "EmbedLayerNormalization")
 TOLERANCE = 1e-4
-_SHAPES = ((1, 3), (1, 7), (3, 12))
 
 
 def fuse_for_onnxruntime(
@@ -62,7 +61,7 @@ def fuse_for_onnxruntime(
     )
     save_graph(fused, output)
     try:
-        difference = _difference(plain, onnx_path, output)
+        difference = largest_difference(onnx_path, output)
     except Exception:
         output.unlink(missing_ok=True)
         raise
@@ -121,21 +120,6 @@ def _optimized(
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     return model
-
-
-def _difference(plain: Any, onnx_path: Path, output: Path) -> float:
-    """The largest difference of the logits, plain against fused, over a few padded shapes."""
-    import numpy as np
-
-    before, after = OnnxRuntimeEngine(onnx_path), OnnxRuntimeEngine(output)
-    largest = 0.0
-    for seed, (batch, length) in enumerate(_SHAPES):
-        feeds = random_feeds(plain, batch, length, seed=seed)
-        difference = float(np.abs(before.run(feeds) - after.run(feeds)).max())
-        if not np.isfinite(difference):
-            return difference
-        largest = max(largest, difference)
-    return largest
 
 
 def _notes(

@@ -1,4 +1,4 @@
-"""The devices of a bench that are not this machine's processor: over SSH, or an engine that is only built.
+"""The devices of a bench that are not this machine's processor: its GPU, over SSH, or an engine that is only built.
 
 Different machines work at the same time, what shares one in turn. A device that fails leaves a row that says why,
 and the others go on.
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.pipeline import bench
+from pocketformer.pipeline.device_power import NOT_RESTORED, change_in_words, look_again, power_row
 from pocketformer.runtime.errors import DeviceError, PocketformerError
 from pocketformer.targets.workloads import REAL_INPUTS
 
@@ -139,6 +140,11 @@ class _Crew:
             if place.way == "engine":
                 row = engine_rows.build_engine_row(place, self._context, self._folder / place.name)
                 return Answered(row=row)
+            if place.way == "gpu":
+                from pocketformer.pipeline.gpu_device import measure_on_gpu
+
+                answered = measure_on_gpu(place, self._subject, hearing, self._stopped.is_set)
+                return Answered(row=answered.row | {"warnings": hearing.warnings}, logits=answered.logits)
             device = place.connection(hearing.on_event)
             self._connected.append(device)
             with device:
@@ -154,6 +160,9 @@ class _Crew:
         except PocketformerError as error:
             log.warning("%s failed: %s", place.name, error)
             self._note(f"{place.name}: failed: {error.message}")
+            if hearing.power is not None and "power" in known:
+                hearing.make_sure_of_power(place)
+                known["power"] = power_row(known["power"], hearing.power)
             return Answered(
                 row={
                     "name": place.name,
@@ -167,10 +176,14 @@ class _Crew:
 
 
 class Hearing:
-    """Listens to one device: progress goes on as notes, warnings are kept, each once."""
+    """Listens to one device: progress goes on as notes, warnings are kept, each once.
+
+    ``power`` is what the agent told last of a power mode that it changed.
+    """
 
     def __init__(self, name: str, note: Note) -> None:
         self.warnings: list[str] = []
+        self.power: dict[str, Any] | None = None
         self._name = name
         self._note = note
 
@@ -181,10 +194,26 @@ class Hearing:
         text = scrub(str(event.get("message") or ""))
         if event["event"] == "progress":
             self._note(f"{self._name}: {text}")
+        elif event["event"] == "power":
+            self.power = {key: value for key, value in event.items() if key != "event"}
+            words = change_in_words(self.power)
+            if words:
+                self._note(f"{self._name}: {words}")
         elif event["event"] == "warning" and text not in self.warnings:
             self._note(f"{self._name}: warning: {text}")
-            if len(self.warnings) < _SHOWN_WARNINGS:
+            if event.get("kind") == NOT_RESTORED:
+                self.warnings.insert(0, text)  # whatever else there is to say
+            elif len(self.warnings) < _SHOWN_WARNINGS:
                 self.warnings.append(text)
+
+    def make_sure_of_power(self, place: Place) -> None:
+        """After a failure: look whether the device put its power mode back, and warn when that is not seen."""
+        if self.power is None or self.power.get("restored") is not None:
+            return
+        self.power, warning = look_again(place, self.power)
+        if warning is not None:
+            log.warning("%s: %s", self._name, warning)
+            self.on_event({"event": "warning", "kind": NOT_RESTORED, "message": warning})
 
 
 def measure_remote(
@@ -203,7 +232,7 @@ def introduced(device: RemoteDevice, place: Place, known: Row) -> Mapping[str, A
         "status": "emulated" if emulated else "measured",
         "hardware": hardware(facts, emulated=emulated),
         "versions": _versions(facts),
-        "power": facts.get("power"),
+        "power": power_row(facts.get("power"), None),
     }
     _check_profile(place, facts)
     return facts
@@ -233,13 +262,18 @@ def answered_there(
         time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
         threads=place.threads,
         energy_s=0.0 if emulated else _ENERGY_S,
+        power_mode=place.power_mode,
+        jetson_clocks=place.device.jetson_clocks,
     )
+    known["power"] = power_row(facts.get("power"), hearing.power)
     contender = replace(
         subject.teacher, name="result", logits=logits, file_mb=subject.file_mb, parameters=subject.parameters
     )
     result = bench.measurement(contender, subject.evaluation, {}, subject.classes)
     result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
     row = {"name": place.name, **known, "result": result, "threads": _threads(timing, facts)}
+    if place.profile is not None and place.profile.dla_cores:
+        row["notes"] = [f"it has {place.profile.dla_cores} DLA cores, which were not used"]
     row["fallback_operators"] = {} if timing.get("providers") == ["CPUExecutionProvider"] else None
     if emulated:
         p50 = {name: values["latency_ms"]["p50"] for name, values in timing["workloads"].items()}

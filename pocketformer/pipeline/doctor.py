@@ -56,10 +56,10 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("tensorrt-rtx-cu12", "tensorrt-rtx", "export --format tensorrt, without a GPU"),
     ("tensorrt", "", "export --format tensorrt, in place of the above where it is installed"),
     ("matplotlib", "compress", "pictures of a report as PNG"),
-    ("nvidia-ml-py", "gpu", "targets probe gpu; power and throttling of a GPU"),
-    ("onnxruntime-gpu", "", "predict and verify on a GPU, in place of onnxruntime"),
+    ("nvidia-ml-py", "gpu", "targets probe; bench --target gpu (power, clocks, throttling)"),
+    ("onnxruntime-gpu", "", "predict, verify and bench on a GPU, in place of onnxruntime"),
 )
-_GPU_VERBS = "predict and verify on a GPU"
+_GPU_VERBS = "predict, verify and bench on a GPU"
 
 
 def examine() -> list[Finding]:
@@ -70,20 +70,11 @@ def examine() -> list[Finding]:
 
 def _gpu() -> list[Finding]:
     """NVIDIA's driver, the GPUs that it shows, and onnxruntime's providers for them."""
-    from pocketformer.runtime.errors import UnavailableError
-    from pocketformer.targets.nvml import probe_gpus
+    from pocketformer.targets.nvml import find_gpus
 
-    try:
-        gpus = probe_gpus()
-        found = Finding(
-            "NVIDIA GPU",
-            ", ".join(str(gpu["name"]) for gpu in gpus) or None,
-            "",
-            "targets probe gpu",
-            None if gpus else "NVML shows none",
-        )
-    except UnavailableError as error:
-        found = Finding("NVIDIA GPU", None, "", "targets probe gpu", error.message)
+    gpus, reason = find_gpus()
+    names = ", ".join(str(gpu["name"]) for gpu in gpus) or None
+    found = Finding("NVIDIA GPU", names, "", "targets probe, bench --target gpu", reason)
     try:
         from pocketformer.runtime import providers
     except ImportError as error:

@@ -111,7 +111,8 @@ def measure_engine_there(
         facts,
         batch_size=config.batch[-1],
     )
-    return replace(answered, row=answered.row | {"engine": engine, "notes": notes})
+    also = {"engine": engine, "notes": [*answered.row.get("notes", ()), *notes]}
+    return replace(answered, row=answered.row | also)
 
 
 def _why_not_run(builder: Builder, capability: str, facts: Mapping[str, Any]) -> str | None:

@@ -16,11 +16,11 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import pydantic
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pocketformer.runtime.errors import DeviceError, InputError, RecipeError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pocketformer.targets.profile import TargetProfile
     from pocketformer.targets.remote import RemoteDevice
 
-Way = Literal["here", "ssh", "engine", "engine-there"]
+Way = Literal["here", "gpu", "ssh", "engine", "engine-there"]
 OnEvent = Callable[[Mapping[str, Any]], None]
 _FAR = ("ssh", "engine-there")
 _SSH = "ssh://"
@@ -41,7 +41,17 @@ _MEANT = {
     "user": "Write it in the address: ssh://user@host.",
     "password": "Passwords are never used: put your public key on the device.",
     "key": "Did you mean 'identity'?",
+    "power_modes": "Did you mean 'power_mode'? It takes one or several.",
 }
+
+
+def _listed(value: object) -> object:
+    """One or several, names or numbers, as a list of texts."""
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in several]
+
+
+_PowerMode = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid"))
@@ -62,20 +72,29 @@ class FleetDevice:
     connect_timeout_s: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
     threads: int | None = Field(default=None, ge=0, description="Threads there; 0: all cores.")
     emulated: bool = Field(default=False, description="Whether it is an emulator: it has no speed then.")
+    power_mode: Annotated[tuple[_PowerMode, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Power mode of a Jetson to measure in, by name or number; several: each in turn.",
+    )
+    jetson_clocks: bool = Field(default=False, description="Whether to lock a Jetson's clocks meanwhile.")
+    gpu: int = Field(default=0, ge=0, description="Which GPU of this machine, as CUDA counts.")
+    cuda_graph: bool = Field(default=False, description="Whether that GPU replays CUDA graphs.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """One device of a bench: its name in the report, the profile it has to fit, and how it is measured.
 
-    ``way``: "here" (this machine's processor), "ssh" (onnxruntime over there), "engine" (a TensorRT engine is built
-    here and never run) or "engine-there" (one is built over SSH, and measured there where the GPU for it is).
+    ``way``: "here" (this machine's processor), "gpu" (its GPU), "ssh" (onnxruntime over there), "engine" (a TensorRT
+    engine is built here and never run) or "engine-there" (one is built over SSH, and measured there where the GPU for
+    it is). ``power_mode``: what it is put into meanwhile; None: it is measured in the mode that it is in.
     """
 
     name: str
     way: Way
     device: FleetDevice
     profile: TargetProfile | None = None
+    power_mode: str | None = None
 
     @property
     def machine(self) -> str:
@@ -147,8 +166,9 @@ def load_fleet(path: Path) -> tuple[FleetDevice, ...]:
 def resolve_places(targets: Sequence[str], devices: Sequence[FleetDevice]) -> tuple[Place, ...]:
     """What to measure: every target, then the devices that no target names. Nothing is connected yet.
 
-    A target is the name of one of ``devices``, an address or a profile. ``InputError`` and ``DeviceError`` for
-    what cannot be measured, two devices of one name, a key file that is not there.
+    A target is the name of one of ``devices``, an address or a profile. A device that is measured in several power
+    modes is as many places, each with the mode in its name. ``InputError`` and ``DeviceError`` for what cannot be
+    measured, two devices of one name, a key file that is not there.
     """
     named = {name_of(device): device for device in devices}
     if len(named) < len(devices):
@@ -156,7 +176,7 @@ def resolve_places(targets: Sequence[str], devices: Sequence[FleetDevice]) -> tu
         twice = next(name for name in names if names.count(name) > 1)
         raise RecipeError(f"two devices are called {twice!r}", hint="Give each a name of its own.")
     wanted = [named.pop(text) if text in named else _plain(text) for text in dict.fromkeys(targets)]
-    places = tuple(_place(device) for device in (*wanted, *named.values()))
+    places = tuple(place for device in (*wanted, *named.values()) for place in _in_each_mode(_place(device)))
     for name in [place.name for place in places]:
         if sum(place.name == name for place in places) > 1:
             raise RecipeError(f"two devices are called {name!r}", hint="Give each a name of its own.")
@@ -173,6 +193,14 @@ def places_of(recipe: Recipe) -> tuple[Place, ...]:
     """The places of a recipe: its targets, and the devices that its bench describes."""
     devices = [device for step in recipe.steps if step.name == "bench" for device in step.config.devices]
     return resolve_places(recipe.targets, devices)
+
+
+def lacking_gpu(places: Sequence[Place]) -> dict[str, tuple[str, ...]]:
+    """What this machine is seen to lack, by the name of each place that is its GPU and cannot be measured for it."""
+    from pocketformer.targets.support import missing_for_gpu
+
+    found = {p.name: missing_for_gpu(p.profile) for p in places if p.way == "gpu" and p.profile is not None}
+    return {name: reasons for name, reasons in found.items() if reasons}
 
 
 def name_of(device: FleetDevice) -> str:
@@ -193,10 +221,41 @@ def _plain(text: str) -> FleetDevice:
     return FleetDevice(address=text) if text.startswith(_SSH) else FleetDevice(target=text)
 
 
+def _in_each_mode(place: Place) -> list[Place]:
+    modes = place.device.power_mode
+    if len(modes) < 2:
+        return [replace(place, power_mode=mode) for mode in modes] or [place]
+    return [replace(place, name=f"{place.name}-{mode}", power_mode=mode) for mode in modes]
+
+
+def _check_power(place: Place) -> None:
+    """``DeviceError`` where power modes are asked for and cannot be there."""
+    if not place.device.power_mode and not place.device.jetson_clocks:
+        return
+    if place.way not in _FAR:
+        where = "is this machine" if place.way == "here" else "is built and never run"
+        raise DeviceError(
+            f"{place.name!r} {where}, and power modes are changed on devices over SSH",
+            hint="Name the board's address, --target ssh://user@host; from the board itself ssh://user@localhost.",
+        )
+    if place.profile is not None and not place.profile.power_modes:
+        raise DeviceError(
+            f"target {place.profile.name!r} has no power modes",
+            hint="Leave them out, or list the device's under power_modes in a profile of your own.",
+        )
+
+
 def _place(device: FleetDevice) -> Place:
     from pocketformer.targets.profile import find_target
     from pocketformer.targets.ssh import check_options
-    from pocketformer.targets.support import BUILT_HERE, BUILT_THERE, MEASURED_HERE, OVER_SSH, require_usable
+    from pocketformer.targets.support import (
+        BUILT_HERE,
+        BUILT_THERE,
+        MEASURED_HERE,
+        ON_GPU,
+        OVER_SSH,
+        require_usable,
+    )
 
     if device.target is None and device.address is None:
         raise RecipeError("a device needs a target or an address", hint="address: ssh://user@host")
@@ -209,6 +268,7 @@ def _place(device: FleetDevice) -> Place:
             profile = profile.model_copy(update={"reach": device.address})
         ways: dict[str, Way] = {
             MEASURED_HERE: "here",
+            ON_GPU: "gpu",
             OVER_SSH: "ssh",
             BUILT_HERE: "engine",
             BUILT_THERE: "engine-there",
@@ -216,7 +276,13 @@ def _place(device: FleetDevice) -> Place:
         way = ways[require_usable(profile)]
     else:
         way = "ssh"
+    if way != "gpu" and (device.gpu or device.cuda_graph):
+        raise RecipeError(
+            f"{name!r} is no GPU of this machine, and is given gpu or cuda_graph",
+            hint="These are for a device whose target is gpu, or a profile like it.",
+        )
     place = Place(name=name, way=way, device=device, profile=profile)
+    _check_power(place)
     if way in _FAR:
         check_options(place.connection().options)
     elif device.emulated:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any
 
 from pocketformer.pipeline.artefacts import Artefacts
+from pocketformer.pipeline.inspect_engine import inspect_engine
+from pocketformer.pipeline.inspection import Inspection
 from pocketformer.pipeline.rundir import read_run
 from pocketformer.runtime.errors import ModelError
 
@@ -26,37 +26,26 @@ class ExportOutlook:
     file_mb: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Inspection:
-    """Facts of one model as plain values (``facts``), and the same as lines for a person."""
-
-    facts: dict[str, Any]
-    text: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return self.facts
-
-    def lines(self) -> Sequence[str]:
-        """The facts as a person reads them."""
-        return self.text
-
-
 def inspect(path: Path) -> Inspection:
-    """Inspect a Hugging Face directory, the newest model of a run directory, a bundle or an ONNX file.
+    """Inspect a Hugging Face directory, the newest model of a run directory, a bundle, an ONNX file or an engine.
 
-    ``ModelError`` for anything else.
+    A TensorRT engine is named by its file, or by the directory that holds no other. ``ModelError`` for anything else,
+    ``VerificationError`` for an engine whose fingerprint or report of layers is damaged.
     """
     if not path.exists():
         raise ModelError(
-            f"no such model: {path}", hint="Name a Hugging Face directory, a run or an ONNX file."
+            f"no such model: {path}", hint="Name a Hugging Face directory, a run, an ONNX file or an engine."
         )
     if path.suffix == ".onnx":
         return _inspect_graph(path)
     if (path / "manifest.json").exists():
         from pocketformer.runtime.manifest import read_manifest
 
-        return _inspect_graph(path / read_manifest(path).graph)
+        graph = path / read_manifest(path).graph
+        return inspect_engine(graph) if graph.suffix == ".engine" else _inspect_graph(graph)
+    engine = _engine(path)
+    if engine is not None:
+        return inspect_engine(engine)
     run = read_run(path)
     if run is not None:
         path = Artefacts.from_json(run["artefacts"], path.resolve()).need("model", verb="inspect")
@@ -103,6 +92,15 @@ def _inspect_graph(path: Path) -> Inspection:
         f"{found.nodes} nodes: " + ", ".join(f"{name} {count}" for name, count in operators[:12]),
     ]
     return Inspection(facts={"path": str(path), **found.to_dict()}, text=tuple(lines))
+
+
+def _engine(path: Path) -> Path | None:
+    """The engine that ``path`` names; None for a directory with a model or a run in it."""
+    from pocketformer.runtime.verify_engine import find_engine
+
+    if any((path / name).exists() for name in ("run.json", "config.json")):
+        return None
+    return find_engine(path)
 
 
 def _exports(weights: int) -> list[ExportOutlook]:

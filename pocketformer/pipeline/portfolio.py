@@ -46,7 +46,8 @@ class Portfolio:
         self._model_dir = context.artefacts.need("model", verb="quantize")
         self._model = load_classifier(self._model_dir)
         self._encoding = TextEncoding(self._model_dir, context.recipe.max_length)
-        self._graphs: dict[str, Path] = {"plain": graph}
+        self._exported = graph
+        self._graphs: dict[str, Path] = {"plain": self._narrowed(graph, "plain")}
         splits = context.need_splits("quantize")
         self._classes = len(splits.label_names)
         self._labels = np.asarray(splits.validation.labels or (), dtype=np.int64)
@@ -189,14 +190,24 @@ class Portfolio:
             return
         heads = [layer.heads for layer in structure_of(self._model).layers]
         fused = fuse_for_onnxruntime(
-            self._graphs["plain"],
+            self._exported,
             self._work / "fused.onnx",
             heads=heads,
             hidden_size=int(self._model.config.hidden_size),
             # The tables are quantized apart, which needs their look-ups as single nodes.
             fuse_embeddings=False,
         )
-        self._graphs["fused"] = fused.output
+        self._graphs["fused"] = self._narrowed(fused.output, "fused")
+
+    def _narrowed(self, graph: Path, name: str) -> Path:
+        """The same graph with a last layer that computes only what the head reads."""
+        from pocketformer.export.first_position import compute_first_position_only
+
+        try:
+            return compute_first_position_only(graph, self._work / f"{name}-first-position.onnx").output
+        except PocketformerError as error:  # the graph as it is answers the same, only later
+            log.warning("%s", error)
+            return graph
 
     @cached_property
     def _calibration(self) -> list[dict[str, Any]]:

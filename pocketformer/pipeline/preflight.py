@@ -47,10 +47,14 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
     start from, and a model that cannot be loaded or has another task than to classify texts. ``DeviceError`` for
     a target that this version cannot measure: a run would time this machine and give it the other's name.
     """
-    from pocketformer.pipeline.fleet import places_of
+    from pocketformer.pipeline.fleet import lacking_gpu, places_of
+    from pocketformer.targets.support import require_gpu
 
     places = places_of(recipe)
     steps = [step.name for step in recipe.steps]
+    # Where other devices can be measured, the row of the GPU says in the end what it lacks.
+    if "bench" in steps and len(lacking_gpu(places)) == len(places) and places[0].profile is not None:
+        require_gpu(places[0].profile)
     if "quantize" in steps and "quantize" not in recipe.choices and places[0].way != "here":
         raise DeviceError(
             f"candidates are timed on this machine, and the first target is {places[0].name!r}",

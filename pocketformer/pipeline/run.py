@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, log
+from pocketformer.pipeline.fleet import lacking_gpu, places_of
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs, with_teacher_labels
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe, StepSection, plain
@@ -77,6 +78,9 @@ def run(
     # The recipe that the run keeps is read again from another folder.
     recipe = recipe.relative_to(Path.cwd())
     recipe, metric = preflight(recipe, artefacts, splits)
+    if any(step.name == "bench" for step in recipe.steps):
+        for name, reasons in lacking_gpu(places_of(recipe)).items():
+            listener.note(f"{name} cannot be measured: {'; '.join(reasons)}")
     directory = RunDirectory.open(output, recipe_id=recipe_id(recipe, data_id), force=force)
     handler = _log_to(directory.log_path)
     try:

@@ -64,7 +64,7 @@ def with_section(report: Report) -> list[Device]:
     """The devices that have more to say than a row: several models, several workloads, or no row at all."""
     if len(report.devices) == 1:
         return report.devices
-    return [device for device in report.devices if len(columns(device)) > 1 or len(latency_rows(device)) > 1]
+    return [d for d in report.devices if len(columns(d)) > 1 or len(latency_rows(d)) > 1 or d.gpu is not None]
 
 
 def columns(device: Device) -> list[Column]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from pocketformer.report import content, figures, verdict, wording
+from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Report
 from pocketformer.report.side_by_side import side_by_side
 from pocketformer.runtime.errors import MissingDependencyError
@@ -27,6 +28,7 @@ def render_html(report: Report) -> str:
         device=device,
         content=content,
         figures=figures,
+        gpu_facts=gpu_facts,
         together=side_by_side(report),
         verdict=verdict,
         wording=wording,

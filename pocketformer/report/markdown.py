@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pocketformer.report import content, verdict, wording
+from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
@@ -122,6 +123,15 @@ def _device(report: Report, device: Device) -> str:
         facts = [content.measurement_facts(report, c) for c in shown]
         cells = [[facts[0][i].name, *(f[i].value for f in facts)] for i in range(len(facts[0]))]
         parts.append(table(["", *(c.label for c in shown)], cells))
+    on_gpu = gpu_facts(device)
+    if on_gpu:
+        parts.append(
+            table(
+                ["GPU", ""],
+                [[escape(f.name, in_cell=True), escape(f.value, in_cell=True)] for f in on_gpu],
+                numbers_from=2,
+            )
+        )
     if device.bundle:
         parts.append(f"Bundle: {escape(device.bundle.path)} ({escape(device.bundle.precision)}).")
     parts += [escape(note) for note in device.notes]

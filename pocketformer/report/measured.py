@@ -203,12 +203,46 @@ class Energy(Part):
     samples: Count = Field(description="How many readings.")
 
 
-class PowerState(Part):
-    """The power mode and clocks that a device was found in; nothing changes them."""
+class PowerSetting(Part):
+    """A power mode and the clocks at one moment."""
 
-    mode: Optional[Text] = Field(default=None, description="Name of its power mode.")
+    mode: Optional[Text] = Field(default=None, description="Name of the power mode.")
     clocks_locked: Optional[bool] = Field(
-        default=None, description="Whether its clocks stand at one value; null: it does not tell."
+        default=None, description="Whether the clocks stand at one value; null: it does not tell."
+    )
+
+
+class PowerChange(Part):
+    """What was changed for the time of measuring, and whether it was put back."""
+
+    asked: Optional[Text] = Field(
+        default=None, description="The mode asked for, by name or number; null: as it was."
+    )
+    jetson_clocks: bool = Field(description="Whether locked clocks were asked for.")
+    before: PowerSetting = Field(description="What it was before.")
+    after: Optional[PowerSetting] = Field(
+        default=None, description="What it was afterwards; null: not known."
+    )
+    restored: Optional[bool] = Field(
+        default=None, description="Whether afterwards is as before; null: not known."
+    )
+    by_hand: Optional[Text] = Field(
+        default=None,
+        description="What to type on the device where it was not, or may not have been, put back.",
+    )
+
+    @model_validator(mode="after")
+    def _restored_is_seen(self) -> PowerChange:
+        if self.restored and self.after is None:
+            raise ValueError("restored is true, and nothing says what it was afterwards")
+        return self
+
+
+class PowerState(PowerSetting):
+    """The power mode and clocks that a device was measured in."""
+
+    change: Optional[PowerChange] = Field(
+        default=None, description="Where they were changed on request; null: it was measured as it was found."
     )
 
 
@@ -222,6 +256,62 @@ class EngineInfo(Part):
     layers: dict[Text, Count] = Field(
         default_factory=dict,
         description="Layers by the precision they compute in; `all`: how many there are.",
+    )
+
+
+class Spread(Part):
+    """One figure of several readings."""
+
+    mean: Amount = Field(description="Mean.")
+    min: Amount = Field(description="Smallest.")
+    max: Amount = Field(description="Largest.")
+
+
+class GpuWatch(Part):
+    """What NVIDIA's Management Library told of a GPU while it was timed; null: it does not tell."""
+
+    samples: Count = Field(description="How many readings.")
+    seconds: Amount = Field(description="Over how long, s.")
+    sm_mhz: Optional[Spread] = Field(default=None, description="Clock of its multiprocessors, MHz.")
+    power_mw: Optional[Spread] = Field(default=None, description="Power, mW.")
+    temperature_c: Optional[Spread] = Field(default=None, description="Temperature, degrees C.")
+    memory_used_mb: Optional[Spread] = Field(
+        default=None, description="Memory in use on the whole GPU, other programs included, 10^6 bytes."
+    )
+    reasons: Optional[dict[Text, Share]] = Field(
+        default=None, description="Why its clocks were not higher: the share of readings in which each held."
+    )
+    throttling: Optional[list[Text]] = Field(
+        default=None, description="Those of `reasons` that slowed it down; empty: none did."
+    )
+
+
+class GpuInfo(Part):
+    """A GPU that ran the result: what ran where, its own time, and the state it was in."""
+
+    name: Optional[Text] = Field(default=None, description="As its driver calls it.")
+    compute_capability: Optional[Text] = Field(default=None, description="For example `8.9`.")
+    memory_mb: Optional[Amount] = Field(default=None, description="Its memory, 10^6 bytes.")
+    power_limit_mw: Optional[Amount] = Field(default=None, description="Power that it is held to, mW.")
+    sm_mhz_max: Optional[Amount] = Field(default=None, description="Highest clock, MHz.")
+    providers: list[Text] = Field(description="Execution providers asked for, the preferred one first.")
+    nodes: dict[Text, Count] = Field(
+        description="Nodes of the optimized graph that each provider really ran, by onnxruntime's profile of a run."
+    )
+    copies: Count = Field(default=0, description="Copies that onnxruntime put between providers.")
+    cuda_graph: bool = Field(
+        default=False, description="Whether `device_latency_ms` of fixed shapes is of replayed CUDA graphs."
+    )
+    device_latency_ms: dict[str, Percentiles] = Field(
+        default_factory=dict,
+        description="Per workload, by CUDA events around a call whose data lies on the GPU. `result.latency_ms` is by "
+        "the host's clock, copies to the GPU and back included.",
+    )
+    device_latency_samples_ms: dict[str, list[Amount]] = Field(
+        default_factory=dict, description="Raw samples behind `device_latency_ms`."
+    )
+    watch: Optional[GpuWatch] = Field(
+        default=None, description="Clocks, power, heat and throttling meanwhile."
     )
 
 
@@ -250,6 +340,7 @@ class Device(Part):
         default=None, description="Its power mode and clocks, where it tells."
     )
     energy: Optional[Energy] = Field(default=None, description="Where the device tells its power.")
+    gpu: Optional[GpuInfo] = Field(default=None, description="Of a GPU only.")
     emulation: Optional[Emulation] = Field(default=None, description="Of an emulated device only.")
     engine: Optional[EngineInfo] = Field(default=None, description="The engine, where one was built.")
     error: Optional[Text] = Field(default=None, description="Why a device failed.")
@@ -264,7 +355,7 @@ class Device(Part):
     def _only_measured_devices_have_times(self) -> Device:
         parts = [self.result, self.baselines.torch_eager, self.baselines.onnxruntime_fp32]
         timed = any(p is not None and _is_timed(p) for p in parts)
-        if self.status != "measured" and (timed or self.speedup or self.loadgen or self.energy):
+        if self.status != "measured" and (timed or self.speedup or self.loadgen or self.energy or self.gpu):
             raise ValueError(f"device {self.name!r} is {self.status}: only a measured device has latencies")
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pocketformer.report import wording
+from pocketformer.report.gpu_facts import ran_where
 from pocketformer.report.schema import Device, DeviceStatus, EngineInfo, Report, Result
 
 NOTHING = "\N{EN DASH}"
@@ -46,16 +47,21 @@ def side_by_side(report: Report) -> SideBySide | None:
     if not devices or alone:
         return None
     with_energy = any(device.energy for device in devices)
+    with_modes = any(device.power is not None and device.power.mode for device in devices)
+    modes = ["Mode"] if with_modes else []
     times = ["p50", "Rows/s", "Memory", *(["Energy"] if with_energy else [])]
-    header = (wording.capitalised(wording.metric_label(report)), "Drop", *times, "Size", "Runs in")
+    header = (wording.capitalised(wording.metric_label(report)), "Drop", *modes, *times, "Size", "Runs in")
+    rows = [
+        _row(device, with_energy=with_energy, with_modes=with_modes, width=len(header)) for device in devices
+    ]
     return SideBySide(
         header=header,
-        rows=tuple(_row(device, with_energy=with_energy, width=len(header)) for device in devices),
+        rows=tuple(rows),
         legend=tuple(_legend(devices)),
     )
 
 
-def _row(device: Device, *, with_energy: bool, width: int) -> DeviceRow:
+def _row(device: Device, *, with_energy: bool, with_modes: bool, width: int) -> DeviceRow:
     result = device.result
     times = 4 if with_energy else 3
     if device.status == "failed":
@@ -63,7 +69,7 @@ def _row(device: Device, *, with_energy: bool, width: int) -> DeviceRow:
     elif device.status == "built" and device.engine is not None:
         engine = device.engine
         cells = [
-            Cell("never run", span=2 + times),
+            Cell("never run", span=2 + with_modes + times),
             Cell(wording.megabytes(engine.file_mb), f"engine, {engine.precision}"),
             Cell(engine.library, _layers(engine)),
         ]
@@ -71,7 +77,8 @@ def _row(device: Device, *, with_energy: bool, width: int) -> DeviceRow:
         speed = _speed(device, with_energy=with_energy)
         if device.status == "emulated":
             speed = [Cell("no speed", "emulated", span=times)]
-        cells = [*_answers(result), *speed, Cell(_size(result)), _runs_in(device)]
+        modes = [_mode(device)] if with_modes else []
+        cells = [*_answers(result), *modes, *speed, Cell(_size(result)), _runs_in(device)]
     return DeviceRow(
         name=device.name,
         hardware=device.hardware or "",
@@ -121,6 +128,21 @@ def _speed(device: Device, *, with_energy: bool) -> list[Cell]:
     return cells
 
 
+def _mode(device: Device) -> Cell:
+    """The power mode that it was measured in; small below, what it was before if it was changed, and is again."""
+    power = device.power
+    if power is None or not power.mode:
+        return Cell()
+    details = []
+    if power.change is not None and not power.change.restored:
+        details.append("not put back" if power.change.restored is False else "put back?")
+    elif power.change is not None and power.change.before.mode != power.mode:
+        details.append(f"was {power.change.before.mode}")
+    if power.clocks_locked:
+        details.append("locked")
+    return Cell(power.mode, ", ".join(details))
+
+
 def _size(result: Result | None) -> str:
     return NOTHING if result is None or result.file_mb is None else wording.megabytes(result.file_mb)
 
@@ -141,8 +163,8 @@ def _runs_in(device: Device) -> Cell:
         elsewhere = sum(device.fallback_operators.values())
         names = ", ".join(device.fallback_operators)
         parts.append(f"fallback: {elsewhere} ({names})" if elsewhere else "no fallback")
-    if device.power is not None and device.power.mode:
-        parts.append(f"mode {device.power.mode}")
+    if device.gpu is not None:
+        parts.append(ran_where(device.gpu))
     runtime = f"onnxruntime {version}" if version else NOTHING
     return Cell(runtime if device.engine is None else device.engine.library, ", ".join(parts))
 
@@ -161,4 +183,8 @@ def _legend(devices: list[Device]) -> list[str]:
         lines.append("Built: an engine for that GPU, which has not been run.")
     if any(device.energy for device in devices):
         lines.append("Energy: of one real input, by the device's own power monitor, idle power included.")
+    if any(device.power is not None and device.power.mode for device in devices):
+        lines.append("Mode: the power mode in which it was measured, and whether its clocks were locked.")
+    if any(device.power is not None and device.power.change for device in devices):
+        lines.append("A mode that was changed for it was put back afterwards, unless it says otherwise.")
     return lines

@@ -9,9 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pocketformer.report import content, verdict, wording
+from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
 
+_FIRST_TO_GO = ("Runs in", "Memory", "Size", "Rows/s")
 _FILES = ("report.html", "report.md", "report.json")
 
 
@@ -45,6 +47,9 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
         console.print()
         _print_devices(together, console)
     for device in report.devices:
+        if device.gpu is not None:
+            console.print()
+            console.print(_gpu_table(device))
         if together is not None and not device.speedup:
             continue
         console.print()
@@ -57,23 +62,34 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
 
 
 def _print_devices(together: SideBySide, console: Console) -> None:
-    table = Table(title="Devices", title_justify="left", box=None, pad_edge=True)
-    table.add_column("", no_wrap=True)
-    for name in together.header:
-        table.add_column(name, justify="right", no_wrap=True)
+    rows = []
     for row in together.rows:
         if row.status == "failed":
             continue
-        cells = []
+        cells = [_line(row.name) + ("" if row.status == "measured" else f" ({row.status})")]
         for cell in row.cells:
             cells += [_line(cell.value), *[NOTHING] * (cell.span - 1)]
-        table.add_row(f"{_line(row.name)} ({row.status})", *cells)
-    if table.row_count:
-        console.print(table)
+        rows.append(dict(zip(("", *together.header), cells, strict=True)))
+    if rows:
+        console.print(_fitting_table(rows, console.width))
     for row in together.rows:
         if row.status == "failed":
             text = Text(f"  {_line(row.name)} failed: ", style="red")
             console.print(text.append(_line(row.cells[0].value), style="default"))
+
+
+def _fitting_table(rows: list[dict[str, str]], width: int) -> Table:
+    """The devices' table, less the columns that a narrow terminal has no room for: the report has them all."""
+    columns = {name: max(map(len, (name, *(row[name] for row in rows)))) for name in rows[0]}
+    for name in _FIRST_TO_GO:
+        if sum(columns.values()) + 2 * len(columns) > width:
+            columns.pop(name, None)
+    table = Table(title="Devices", title_justify="left", box=None, pad_edge=True)
+    for name in columns:
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    return table
 
 
 def _line(text: str) -> str:
@@ -112,6 +128,17 @@ def _facts_table(report: Report, device: Device) -> Table:
         values = [f[index].value for f in facts]
         if any(value != wording.NOT_MEASURED for value in values):
             table.add_row(facts[0][index].name, *values)
+    return table
+
+
+def _gpu_table(device: Device) -> Table:
+    table = Table(
+        title=f"GPU of {_line(device.name)}", title_justify="left", box=None, pad_edge=True, show_header=False
+    )
+    table.add_column("", no_wrap=True)
+    table.add_column("")
+    for fact in gpu_facts(device):
+        table.add_row(_line(fact.name), _line(fact.value))
     return table
 
 

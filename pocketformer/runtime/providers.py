@@ -115,12 +115,23 @@ def what_is_missing(provider: str) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def load_driver() -> Any:
+    """The library of NVIDIA's driver; ``DeviceError`` where there is none."""
+    try:
+        return ctypes.CDLL(DRIVER_LIBRARY)
+    except OSError as error:
+        raise DeviceError(
+            f"there is no NVIDIA driver ({error})",
+            hint="This needs an NVIDIA GPU with its driver; `pocketformer doctor` lists what is here.",
+        ) from error
+
+
 def driver_missing() -> tuple[str, ...]:
     """Why there is no NVIDIA driver here; empty when its library can be loaded."""
     try:
-        ctypes.CDLL(DRIVER_LIBRARY)
-    except OSError as error:
-        return (f"there is no NVIDIA driver ({error})",)
+        load_driver()
+    except DeviceError as error:
+        return (error.message,)
     return ()
 
 

@@ -77,6 +77,14 @@ def verify(path: Union[str, Path]) -> VerifyReport:
     return VerifyReport(ok=all(check.ok for check in checks), checks=tuple(checks))
 
 
+def replay_golden(model: Model, folder: Path) -> list[Check]:
+    """The golden samples of the bundle in ``folder`` answered by ``model``, by whatever engine that runs.
+
+    The checks ``logits`` and ``labels`` of ``verify``; ``VerificationError`` when the samples cannot be read.
+    """
+    return _check_answers(model, _golden(folder, model.manifest)[0])
+
+
 def _manifest(folder: Path) -> tuple[Manifest, str]:
     manifest = read_manifest(folder)
     return manifest, f"schema_version {manifest.schema_version}, {manifest.name}, {manifest.precision}"

@@ -77,7 +77,7 @@ def verify_engine(
     ``version_of`` (of a library by its module's name, None when absent) and ``capability`` (of the GPU, ``DeviceError``
     without one) take the place of what is here in tests.
     """
-    version_of = version_of or _version_of
+    version_of = version_of or installed_version
     capability = capability or _capability
     checks: list[Check] = []
     unchecked: list[Unchecked] = []
@@ -151,7 +151,8 @@ def _check_driver(known: Fingerprint, check: Callable[..., bool], unchecked: lis
         check("driver", f"for CUDA {here}", driver=here)
 
 
-def _version_of(name: str) -> Optional[str]:
+def installed_version(name: str) -> Optional[str]:
+    """The version of that module; None where it cannot be imported."""
     try:
         return str(importlib.import_module(name).__version__)
     # A package whose shared libraries are missing raises OSError, AttributeError or RuntimeError.

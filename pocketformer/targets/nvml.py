@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pocketformer.runtime.errors import DeviceError, MissingDependencyError
+from pocketformer.runtime.errors import DeviceError, MissingDependencyError, UnavailableError
 from pocketformer.targets.tegrastats import integrate_power_j
 
 # nvmlClocksEventReason* of nvml.h, group "NvmlClocksEventReasons": why clocks are not higher.
@@ -43,8 +43,9 @@ THROTTLING = (
 class GpuSample:
     """One reading. Power in mW, clocks in MHz, temperature in degrees C, energy in mJ since the driver was loaded.
 
-    None where this GPU does not tell. ``seconds`` are monotonic; ``reasons`` are bits, see ``REASONS``. NVIDIA states
-    that from Ampere on, GA100 excepted, the power is an average over the last second, and before that of the moment.
+    Memory in use is the whole GPU's, other programs included. None where this GPU does not tell. ``seconds`` are
+    monotonic; ``reasons`` are bits, see ``REASONS``. NVIDIA states that from Ampere on, GA100 excepted, the power is an
+    average over the last second, and before that of the moment.
     """
 
     seconds: float
@@ -52,6 +53,7 @@ class GpuSample:
     sm_mhz: int | None = None
     memory_mhz: int | None = None
     temperature_c: int | None = None
+    memory_used_bytes: int | None = None
     energy_mj: int | None = None
     reasons: int | None = None
 
@@ -79,6 +81,24 @@ def open_nvml(bindings: Any = None) -> Iterator[Any]:
         ) from error
     finally:
         nvml.nvmlShutdown()
+
+
+def bindings_missing() -> tuple[str, ...]:
+    """That nvidia-ml-py is not installed, as the end of a sentence; empty where it is."""
+    try:
+        _import_bindings()
+    except MissingDependencyError as error:
+        return (error.message,)
+    return ()
+
+
+def find_gpus(bindings: Any = None) -> tuple[list[dict[str, Any]], str | None]:
+    """Every GPU as ``probe_gpu``, and why there is none, None where there is one. Raises nothing."""
+    try:
+        gpus = probe_gpus(bindings)
+    except UnavailableError as error:
+        return [], error.message
+    return gpus, None if gpus else "NVML shows no GPU"
 
 
 def probe_gpus(bindings: Any = None) -> list[dict[str, Any]]:
@@ -147,12 +167,14 @@ def take_sample(nvml: Any, gpu: Any) -> GpuSample:
     """What the GPU is doing now."""
     # The name before and after release 535 of the driver.
     reasons = getattr(nvml, "nvmlDeviceGetCurrentClocksEventReasons", None)
+    memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, gpu)
     return GpuSample(
         seconds=time.monotonic(),
         power_mw=_told(nvml, nvml.nvmlDeviceGetPowerUsage, gpu),
         sm_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, gpu, nvml.NVML_CLOCK_SM),
         memory_mhz=_told(nvml, nvml.nvmlDeviceGetClockInfo, gpu, nvml.NVML_CLOCK_MEM),
         temperature_c=_told(nvml, nvml.nvmlDeviceGetTemperature, gpu, nvml.NVML_TEMPERATURE_GPU),
+        memory_used_bytes=None if memory is None else int(memory.used),
         energy_mj=_told(nvml, nvml.nvmlDeviceGetTotalEnergyConsumption, gpu),
         reasons=_told(nvml, reasons or nvml.nvmlDeviceGetCurrentClocksThrottleReasons, gpu),
     )
@@ -175,9 +197,9 @@ def energy_j(samples: Sequence[GpuSample]) -> float | None:
 def summarize(samples: Sequence[GpuSample]) -> dict[str, Any]:
     """Samples in a few figures that JSON can hold; None for what no sample tells.
 
-    ``samples``, ``seconds``, ``power_mw`` and ``sm_mhz`` and ``temperature_c`` with ``mean``, ``min`` and ``max``,
-    ``energy_j``, ``reasons`` (the share of samples in which each held) and ``throttling`` (the names of those that
-    slowed the GPU down, empty when none did).
+    ``samples``, ``seconds``, ``power_mw``, ``sm_mhz``, ``temperature_c`` and ``memory_used_bytes`` with ``mean``,
+    ``min`` and ``max``, ``energy_j``, ``reasons`` (the share of samples in which each held) and ``throttling`` (the
+    names of those that slowed the GPU down, empty when none did).
     """
     bits = [sample.reasons for sample in samples if sample.reasons is not None]
     held = {name: sum(1 for value in bits if value & bit) for name, bit in REASONS.items()}
@@ -187,6 +209,7 @@ def summarize(samples: Sequence[GpuSample]) -> dict[str, Any]:
         "power_mw": _spread([sample.power_mw for sample in samples]),
         "sm_mhz": _spread([sample.sm_mhz for sample in samples]),
         "temperature_c": _spread([sample.temperature_c for sample in samples]),
+        "memory_used_bytes": _spread([sample.memory_used_bytes for sample in samples]),
         "energy_j": energy_j(samples),
         "reasons": {name: count / len(bits) for name, count in held.items() if count} if bits else None,
         "throttling": [name for name in THROTTLING if held[name]] if bits else None,

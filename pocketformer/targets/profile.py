@@ -35,7 +35,7 @@ class TargetProfile(BaseModel):
     name: str = Field(
         strict=True,
         pattern=r"^[a-z0-9][a-z0-9._-]*$",
-        description="Short name; bundles are written to bundles/<name>/.",
+        description="Short name; a run's bundle is written to bundles/<name>/ of its first target.",
     )
     description: str = Field(strict=True, min_length=1, description="One line for people.")
     architecture: Literal["any", "x86_64", "aarch64"] = Field(
@@ -65,6 +65,12 @@ class TargetProfile(BaseModel):
         default=None, strict=True, gt=0, description="Memory of the device, 10^6 bytes; null: not known."
     )
     power_modes: tuple[str, ...] = Field(default=(), description="Names of the device's power modes.")
+    dla_cores: Optional[int] = Field(
+        default=None,
+        strict=True,
+        ge=0,
+        description="Deep Learning Accelerators of a Jetson, which nothing here uses; null: not known.",
+    )
     jetpack: tuple[Annotated[int, Field(strict=True, gt=0)], ...] = Field(
         default=(), description="Major releases of JetPack that run on the device."
     )

@@ -218,11 +218,18 @@ class RemoteDevice:
         time_limit_s: float = 60.0,
         threads: int | None = None,
         energy_s: float = 5.0,
+        power_mode: str | None = None,
+        jetson_clocks: bool = False,
     ) -> dict[str, Any]:
-        """Latency over there, with all samples, and energy where it tells: see ``measure_bundle`` of the agent."""
+        """Latency over there, with all samples, and energy where it tells: see ``measure_bundle`` of the agent.
+
+        ``power_mode`` and ``jetson_clocks`` are set for as long as it takes: see ``changed_power`` of the agent.
+        """
         options = ["--rounds", str(rounds), "--time-limit", str(time_limit_s), "--energy-time", str(energy_s)]
         if threads is not None:
             options += ["--threads", str(threads)]
+        options += [f"--power-mode={power_mode}"] if power_mode is not None else []
+        options += ["--jetson-clocks"] if jetson_clocks else []
         return self.single("measure", f"{self.folder}/{name}", self._push_texts(texts), *options)
 
     def fetch(self, names: Sequence[str], source: str, folder: Path) -> None:

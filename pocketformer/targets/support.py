@@ -1,8 +1,8 @@
 """What this version can do with a target: measure it here or over SSH, build for it, or nothing yet.
 
-A bundle runs in onnxruntime on a processor: this machine's, or that of a device over SSH. A device over SSH whose
-engine is TensorRT builds it there, and measures it where it has the GPU. For a GPU that TensorRT-RTX knows an engine is
-built here, which nothing here runs. Anything else in a profile says what a device is;
+A bundle runs in onnxruntime: on a processor, this machine's or that of a device over SSH, and on an NVIDIA GPU of this
+machine. A device over SSH whose engine is TensorRT builds it there, and measures it where it has the GPU. For a GPU
+that TensorRT-RTX knows an engine is built here, which nothing runs. Anything else in a profile says what a device is;
 until there is code that measures there, a run must not take its name.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pocketformer.targets.profile import TargetProfile
 
 MEASURED_HERE = "measured here"
+ON_GPU = "with a GPU here"
 OVER_SSH = "measured over SSH"
 BUILT_HERE = "built, never run"
 BUILT_THERE = "built over SSH"
@@ -24,14 +25,20 @@ NOT_YET = "not yet"
 
 
 def what_is_missing(profile: TargetProfile) -> str | None:
-    """Why this version can do nothing with the target, as the end of a sentence; None when it can."""
+    """Why this version can do nothing with the target, as the end of a sentence; None when it can.
+
+    What this machine lacks for the target of a GPU is asked of ``missing_for_gpu``.
+    """
     if _is_built(profile) or _is_built_there(profile):
         return None
     if profile.runtime != "onnxruntime":
         return f"its engine is {profile.runtime}" + _no_driver(profile)
+    on_gpu = _on_gpu(profile)
     others = [name for name in profile.providers if name != "CPUExecutionProvider"]
-    if others:
-        return f"it uses {others[0]}" + _no_driver(profile)
+    if others and not on_gpu:
+        return f"it uses {others[0]}"
+    if on_gpu and profile.reach != "local":
+        return f"it uses {others[0]}, and a GPU is measured on the machine that runs this"
     if profile.reach == "emulated":
         return "nothing says at which address it, or an emulator of it, is reached"
     here = machine_architecture()
@@ -40,14 +47,41 @@ def what_is_missing(profile: TargetProfile) -> str | None:
     return None
 
 
+def missing_for_gpu(profile: TargetProfile) -> tuple[str, ...]:
+    """What this machine is seen to lack for the target of a GPU, each as the end of a sentence.
+
+    Empty for any other target. Whether CUDA's own libraries load is found out only by measuring.
+    """
+    if not _on_gpu(profile):
+        return ()
+    from pocketformer.runtime.providers import what_is_missing as lacking
+    from pocketformer.targets.nvml import bindings_missing
+
+    reasons = [reason for name in profile.providers for reason in lacking(name)]
+    return tuple(dict.fromkeys([*reasons, *bindings_missing()]))
+
+
+def require_gpu(profile: TargetProfile) -> None:
+    """``DeviceError`` that names all of ``missing_for_gpu``."""
+    reasons = missing_for_gpu(profile)
+    if reasons:
+        raise DeviceError(
+            f"target {profile.name!r} cannot be measured on this machine: {'; '.join(reasons)}",
+            hint="It needs an NVIDIA GPU and its driver, onnxruntime-gpu in place of onnxruntime, and nvidia-ml-py: "
+            "see docs/gpu.md; `pocketformer doctor` lists what is here.",
+        )
+
+
 def support(profile: TargetProfile) -> str:
-    """``MEASURED_HERE``, ``OVER_SSH``, ``BUILT_HERE``, ``BUILT_THERE`` or ``NOT_YET``."""
+    """``MEASURED_HERE``, ``ON_GPU``, ``OVER_SSH``, ``BUILT_HERE``, ``BUILT_THERE`` or ``NOT_YET``."""
     if what_is_missing(profile) is not None:
         return NOT_YET
     if _is_built_there(profile):
         return BUILT_THERE
     if _is_built(profile):
         return BUILT_HERE
+    if _on_gpu(profile):
+        return ON_GPU
     return MEASURED_HERE if profile.reach == "local" else OVER_SSH
 
 
@@ -68,17 +102,28 @@ def _is_built_there(profile: TargetProfile) -> bool:
     return profile.runtime in ("tensorrt", "tensorrt-rtx") and profile.reach.startswith("ssh://")
 
 
+def _on_gpu(profile: TargetProfile) -> bool:
+    """Whether its providers are those of an NVIDIA GPU, with or without the CPU's after them."""
+    if profile.runtime != "onnxruntime" or profile.providers == ("CPUExecutionProvider",):
+        return False
+    from pocketformer.runtime.providers import SHORT_NAMES
+
+    return set(profile.providers) <= set(SHORT_NAMES.values())
+
+
 def _no_driver(profile: TargetProfile) -> str:
     """For an NVIDIA GPU that should be in this machine: that its driver is not."""
-    from pocketformer.runtime.providers import CUDA_PROVIDER, TENSORRT_PROVIDER, driver_missing
-
-    nvidia = profile.runtime == "tensorrt" or {CUDA_PROVIDER, TENSORRT_PROVIDER} & set(profile.providers)
     here = profile.reach == "local" and profile.architecture in ("any", machine_architecture())
-    reasons = driver_missing() if nvidia and here else ()
-    return "".join(f", and {reason}" for reason in reasons)
+    if profile.runtime != "tensorrt" or not here:
+        return ""
+    from pocketformer.runtime.providers import driver_missing
+
+    return "".join(f", and {reason}" for reason in driver_missing())
 
 
 def _hint(profile: TargetProfile) -> str:
+    if _on_gpu(profile):
+        return "Run pocketformer on that machine, with `--target gpu`. Over SSH a device's processor is measured."
     if profile.runtime == "onnxruntime" and profile.reach == "emulated":
         return "Copy the profile and give it a reach of ssh://user@host, or name its address in a fleet file."
     if profile.runtime == "tensorrt":

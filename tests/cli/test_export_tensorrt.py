@@ -45,6 +45,11 @@ def test_an_engine_is_built_beside_its_fingerprint(cli: Any, tiny_model_dir: Pat
     assert again.code == 0
     assert again.err.count("reused") == 2
     assert "engine: stages/02-tensorrt/model.engine" in again.out
+    facts = cli("inspect", engine, "--json").json
+    assert (facts["precision"], facts["compute_capabilities"]) == ("fp16", ["8.9"])
+    assert facts["layers"]["precisions"]["fp16"] > 0
+    assert sum(facts["layers"]["types"].values()) == facts["layers"]["count"] == len(read_layers(engine))
+    assert facts["module_installed"] == facts["library_version"]
 
 
 @pytest.mark.usefixtures("installed")
@@ -140,7 +145,7 @@ def test_options_win_over_the_target(cli: Any, tiny_model_dir: Path, tmp_path: P
     [
         ("cpu", 2, "runs onnxruntime, not TensorRT"),
         ("jetson-orin-nano", 4, "an engine of tensorrt is asked for, and here is tensorrt_rtx"),
-        ("gpu", 2, "names no compute capability"),
+        ("gpu", 2, "runs onnxruntime, not TensorRT"),
         ("tensorrt-rtx-sm99", 2, "there is no target"),
     ],
 )

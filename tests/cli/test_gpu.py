@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -58,11 +59,71 @@ def test_a_run_for_a_gpu(
         "compress", tiny_model_dir, "--train", tiny_files[0], "--target", "gpu", "-o", tmp_path / "out"
     )
     assert outcome.code == 4
-    assert (
-        "target 'gpu' cannot be measured: its engine is tensorrt, and there is no NVIDIA driver"
-        in outcome.err
-    )
+    assert "Error: target 'gpu' cannot be measured on this machine: " in outcome.err
+    assert "there is no NVIDIA driver (libno-such-driver" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_bench_on_the_gpu_alone(cli: Any, run_dir: Path, tmp_path: Path) -> None:
+    outcome = cli("bench", run_dir, "--target", "gpu", "-o", tmp_path / "out", "--json")
+    assert (outcome.code, outcome.out) == (4, "")
+    assert "there is no NVIDIA driver (libno-such-driver" in outcome.err
+    assert "docs/gpu.md" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_in_a_fleet_keeps_its_row_and_the_others_go_on(
+    cli: Any, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pocketformer.pipeline import bench, measurements
+
+    monkeypatch.setattr(bench, "drive_loadgen", lambda *_: (None, "LoadGen: left out"))
+    monkeypatch.setattr(measurements, "_add_cold_starts", lambda *_: None)
+    fleet = tmp_path / "fleet.yaml"
+    fleet.write_text("devices: [{target: gpu}, {target: cpu}]")
+    options = ("--threads", "1", "--rounds", "5")
+    outcome = cli("bench", run_dir, "--fleet", fleet, *options, "-o", tmp_path / "out")
+    assert outcome.code == 4, outcome.err
+    assert outcome.err.index("gpu cannot be measured: ") < outcome.err.index("timing real"), (
+        "told before, too"
+    )
+    assert "Error: gpu: target 'gpu' cannot be measured on this machine: " in outcome.err
+    gpu, cpu = json.loads((tmp_path / "out" / "report.json").read_text())["devices"]
+    assert (gpu["name"], gpu["status"], gpu["result"], gpu["gpu"]) == ("gpu", "failed", None, None)
+    assert "there is no NVIDIA driver" in gpu["error"]
+    assert "onnxruntime-gpu" in gpu["hint"]
+    assert cpu["status"] == "measured"
+    assert cpu["result"]["latency_ms"]["real"]["p50"] > 0
+    for name in ("report.html", "report.md"):
+        assert "there is no NVIDIA driver" in (tmp_path / "out" / name).read_text()
+
+
+@pytest.mark.gpu
+def test_a_real_gpu_gets_a_row(
+    cli: Any, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the driver that is there
+    outcome = cli("bench", run_dir, "--target", "gpu", "--rounds", "5", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    (row,) = json.loads((tmp_path / "out" / "report.json").read_text())["devices"]
+    assert row["status"] == "measured"
+    assert row["result"]["metric"] is not None
+    assert row["result"]["latency_ms"]["real"]["p50"] > 0
+    assert row["gpu"]["nodes"][CUDA_PROVIDER] > 0
+    assert min(row["gpu"]["device_latency_samples_ms"]["real"]) > 0
+    assert row["gpu"]["watch"]["samples"] > 0
+    assert row["versions"]["NVIDIA driver"]
+
+
+def test_probe_tells_of_gpus_too(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    outcome = cli("targets", "probe", "--json")
+    assert outcome.code == 0
+    assert outcome.json["threads"] >= 1
+    assert outcome.json["gpus"] == []
+    assert outcome.json["no_gpu"] == "nvidia-ml-py is not installed, so no GPU can be looked for"
+    text = cli("targets", "probe").out
+    assert "gpus: []\nno_gpu: nvidia-ml-py is not installed, so no GPU can be looked for\n" in text
 
 
 def test_probe_without_the_bindings(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:

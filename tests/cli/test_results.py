@@ -144,8 +144,10 @@ def test_targets(cli: Any) -> None:
     lines = cli("targets", "list").out.splitlines()
     assert lines[0].split()[:3] == ["cpu", "measured", "here"]
     assert {line.split()[0] for line in lines[1:] if " not yet " not in line} == {
-        f"tensorrt-rtx-sm{number}" for number in (80, 86, 89, 120)
+        "gpu",
+        *(f"tensorrt-rtx-sm{number}" for number in (80, 86, 89, 120)),
     }
+    assert listed["gpu"]["support"] == "with a GPU here"
     assert cli("targets", "show", "cpu", "--json").json["name"] == "cpu"
     assert "runtime: onnxruntime" in cli("targets", "show", "cpu").out
     assert cli("targets", "probe", "--json").json["threads"] >= 1

@@ -12,7 +12,7 @@ import pytest
 from pocketformer.compress.augmentation import AugmentationConfig
 from pocketformer.compress.context import StepContext
 from pocketformer.compress.data import DataAudit, Dataset, Splits
-from pocketformer.compress.distill import DistillConfig, distill
+from pocketformer.compress.distill import DistillConfig, _Matcher, distill
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.models import load_classifier
 from pocketformer.compress.prune.config import VocabularyConfig
@@ -69,6 +69,27 @@ def test_a_student_comes_closer_to_its_teacher(
     before = _distance(tiny_model_dir, student(0.01, "before"), tiny_texts)
     after = _distance(tiny_model_dir, student(4, "after"), tiny_texts)
     assert after < 0.8 * before
+
+
+def test_of_the_last_layer_only_what_the_head_reads_is_imitated(tiny_model_dir: Path) -> None:
+    import torch
+
+    model = load_classifier(tiny_model_dir).eval()
+    matcher = _Matcher(DistillConfig(), model, model)
+    inputs = {"input_ids": torch.tensor([[2, 7, 8, 3]]), "attention_mask": torch.ones(1, 4, dtype=torch.long)}
+    with torch.no_grad():
+        logits, vectors = matcher.teacher_view(model, inputs)
+        assert vectors is not None
+
+        def loss_when_moved(layer: int, position: int) -> float:
+            moved = vectors.clone()
+            moved[layer, 0, position] += 1
+            batch = {**inputs, "teacher_logits": logits, "teacher_vectors": moved}
+            return float(matcher.loss(model, batch))
+
+        assert loss_when_moved(-1, 0) > 0.1
+        assert loss_when_moved(-1, 2) == pytest.approx(0, abs=1e-6)
+        assert loss_when_moved(0, 2) > 0.1
 
 
 def test_a_student_with_fewer_embedding_rows_learns_the_same(

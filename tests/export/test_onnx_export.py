@@ -7,6 +7,7 @@ from typing import Any
 import onnx
 import pytest
 
+from pocketformer.export.first_position import compute_first_position_only
 from pocketformer.export.onnx_export import export_onnx, model_inputs
 from pocketformer.export.parity import check_parity
 from pocketformer.runtime.errors import ExportError
@@ -100,6 +101,8 @@ def test_other_families_export(tiny_model_dir: Path, tmp_path: Path) -> None:
         graph = onnx.load(str(result.output))
         assert [item.name for item in graph.graph.input] == ["input_ids", "attention_mask"]
         check_parity(model, result.output, vocab_size=90)
+        narrow = compute_first_position_only(result.output, tmp_path / f"{name}-narrow.onnx")
+        assert narrow.metrics["nodes_on_first_position"] > 10, name
 
 
 def test_wrong_settings_are_named(pruned_model: Any, tiny_model_dir: Path, tmp_path: Path) -> None:

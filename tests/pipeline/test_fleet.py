@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from pocketformer.pipeline.fleet import FleetDevice, load_fleet, places_of, resolve_places
+from pocketformer.pipeline.fleet import FleetDevice, lacking_gpu, load_fleet, places_of, resolve_places
 from pocketformer.pipeline.recipe import Recipe
+from pocketformer.runtime import providers
 from pocketformer.runtime.errors import DeviceError, InputError, RecipeError
 
 
@@ -60,6 +61,9 @@ def test_a_fleet_file(tmp_path: Path) -> None:
         ({"address": "ssh://me@a", "password": "x"}, "unknown key 'password'", "never used"),
         ({"name": "a", "python": "p"}, r"device 1 \(a\): needs a target or an address", "ssh://"),
         ({"address": "ssh://me@a", "emulated": "perhaps"}, "'emulated' is 'perhaps'", "emulator"),
+        ({"address": "ssh://me@a", "power_modes": ["15W"]}, "unknown key 'power_modes'", "'power_mode'"),
+        ({"address": "ssh://me@a", "power_mode": "-m 0"}, "'power_mode' is '-m 0'", "in turn"),
+        ({"address": "ssh://me@a", "power_mode": True}, "'power_mode' is True", "by name or number"),
         ({"address": "ssh://me@a", "name": "two words"}, "'name' is 'two words'", "one word"),
         ("cpu", "device 1: is 'cpu'", "target: cpu"),
     ],
@@ -70,6 +74,34 @@ def test_what_is_wrong_in_a_fleet_file_is_named(tmp_path: Path, device: Any, mes
         load_fleet(path)
     assert caught.value.message.startswith(f"{path}: ")
     assert hint in (caught.value.hint or "")
+
+
+def test_several_power_modes_are_as_many_places(tmp_path: Path) -> None:
+    (tmp_path / "orin.yaml").write_text(
+        "name: orin\ndescription: A board\narchitecture: aarch64\npower_modes: [15W, 25W]\n"
+    )
+    devices = load_fleet(
+        write(
+            tmp_path,
+            {"name": "one", "address": "ssh://me@a", "power_mode": 0},
+            {
+                "target": "./orin.yaml",
+                "address": "ssh://me@b",
+                "power_mode": ["15W", 2],
+                "jetson_clocks": True,
+            },
+            {"name": "as-it-is", "address": "ssh://me@c"},
+        )
+    )
+    places = resolve_places([], devices)
+    assert [(place.name, place.power_mode) for place in places] == [
+        ("one", "0"),
+        ("b-15W", "15W"),
+        ("b-2", "2"),
+        ("as-it-is", None),
+    ]
+    assert [place.machine for place in places] == ["a", "b", "b", "c"], "one machine takes its modes in turn"
+    assert [place.device.jetson_clocks for place in places] == [False, True, True, False]
 
 
 def test_files_that_are_no_fleet(tmp_path: Path) -> None:
@@ -101,6 +133,14 @@ def test_files_that_are_no_fleet(tmp_path: Path) -> None:
             "no key file",
         ),
         (["cpu"], [FleetDevice(name="x", target="cpu")], RecipeError, "'cpu' and 'x' are both this machine"),
+        (["x"], [FleetDevice(name="x", target="cpu", gpu=1)], RecipeError, "is no GPU of this machine"),
+        (["x"], [FleetDevice(name="x", target="gpu", emulated=True)], DeviceError, "has no address"),
+        (
+            ["x"],
+            [FleetDevice(name="x", target="gpu", address="ssh://me@a")],
+            DeviceError,
+            "a GPU is measured on the machine that runs this",
+        ),
         (["x"], [FleetDevice(name="x", target="cpu", emulated=True)], DeviceError, "has no address"),
         (
             ["j"],
@@ -118,8 +158,28 @@ def test_what_cannot_be_measured_is_refused(
     assert "secret" not in str(caught.value)
 
 
+def test_gpus_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second = {"name": "second", "target": "gpu", "gpu": 1, "cuda_graph": True}
+    devices = load_fleet(write(tmp_path, {"target": "cpu"}, {"target": "gpu"}, second))
+    places = resolve_places([], devices)
+    assert [(place.name, place.way, place.machine, place.device.gpu) for place in places] == [
+        ("cpu", "here", "", 0),
+        ("gpu", "gpu", "", 0),
+        ("second", "gpu", "", 1),
+    ]
+    monkeypatch.setattr(providers, "DRIVER_LIBRARY", "libno-such-driver.so.1")
+    lacking = lacking_gpu(places)
+    assert list(lacking) == ["gpu", "second"]
+    assert any("no NVIDIA driver" in reason for reason in lacking["gpu"])
+
+
 def test_a_recipe_keeps_its_devices(tmp_path: Path) -> None:
-    device = {"name": "board", "address": "ssh://me@board", "python": "/opt/python3"}
+    device = {
+        "name": "board",
+        "address": "ssh://me@board",
+        "python": "/opt/python3",
+        "power_mode": ["15W", "1"],
+    }
     recipe = Recipe.from_mapping(
         {"model": tmp_path, "targets": ["cpu", "board"], "steps": [{"bench": {"devices": [device]}}]}
     )
@@ -128,7 +188,8 @@ def test_a_recipe_keeps_its_devices(tmp_path: Path) -> None:
     assert again == recipe
     assert [(place.name, place.device.python) for place in places_of(again)] == [
         ("cpu", "python3"),
-        ("board", "/opt/python3"),
+        ("board-15W", "/opt/python3"),
+        ("board-1", "/opt/python3"),
     ]
     with pytest.raises(RecipeError, match=r"steps: bench.*devices"):
         Recipe.from_mapping({"model": tmp_path, "steps": [{"bench": {"devices": [{"adress": "x"}]}}]})

@@ -41,10 +41,13 @@ def test_yaml_round_trip_keeps_every_setting(tmp_path: Path) -> None:
 
 
 def test_the_usual_steps_carry_their_settings() -> None:
-    configs = {step.name: step.config for step in _recipe().steps}
-    assert configs["vocabulary"].replacement == "nearest"
-    assert configs["prune"].heads == 0.5
-    assert configs["distill"].layers is None  # the second of the two
+    steps = [(step.name, step.config) for step in _recipe().steps]
+    assert dict(steps)["vocabulary"].replacement == "nearest"
+    strokes = [config for name, config in steps if name == "prune"]
+    assert [(stroke.layers, stroke.allocation) for stroke in strokes] == [(0.84, "global"), (1.0, "global")]
+    assert strokes[1].heads > strokes[0].heads
+    recoveries = [config.training.epochs for name, config in steps if name == "distill"]
+    assert recoveries[1] > recoveries[0]
 
 
 def test_nested_settings_start_from_what_the_step_has_there() -> None:

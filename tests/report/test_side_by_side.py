@@ -32,7 +32,8 @@ def test_one_row_a_device(fleet_report: Report) -> None:
     assert orin["Energy"].detail == "at 5.2 W"
     assert orin["Rows/s"].value == "610"
     assert "fallback: 2 (LayerNormalization)" in orin["Runs in"].detail
-    assert "mode 15W" in orin["Runs in"].detail
+    assert (orin["Mode"].value, orin["Mode"].detail) == ("15W", "")
+    assert cpu["Mode"].value == "\N{EN DASH}"
     assert (emulated["p50"].value, emulated["p50"].detail) == ("no speed", "emulated")
     assert emulated["Accuracy"].value == "92.8%"
     assert "lost" in gone["Accuracy"].value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,48 +13,57 @@ from pocketformer.runtime import providers
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import DeviceError, InputError
 from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
-from pocketformer.targets.gpu import measure_gpu, time_on_device
-
-
-@pytest.fixture(scope="module")
-def small_bundle(
-    tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    from pocketformer.compress.models import load_classifier
-    from pocketformer.export.bundle import write_bundle
-    from pocketformer.export.onnx_export import export_onnx
-
-    folder = tmp_path_factory.mktemp("gpu")
-    model = load_classifier(tiny_model_dir)
-    return write_bundle(
-        folder / "bundle",
-        graph=export_onnx(model, tiny_model_dir, folder / "model.onnx").output,
-        tokenizer_json=tiny_model_dir / "tokenizer.json",
-        labels=("animal", "place", "person"),
-        max_length=16,
-        pad_id=0,
-        golden_texts=tiny_texts[:4],
-        precision="fp32",
-        target="cpu",
-        session=SessionSettings(intra_op_threads=1, spinning=False),
-        provenance={},
-        name="tiny",
-        license_text=None,
-    ).output
+from pocketformer.runtime.model import load
+from pocketformer.runtime.placement import Placement
+from pocketformer.targets.gpu import measure_gpu, require_work_on, time_on_device
 
 
 def test_the_same_code_measures_the_cpu(small_bundle: Path, tiny_texts: list[str]) -> None:
-    result = measure_gpu(small_bundle, tiny_texts[:6], providers=[CPU_PROVIDER], rounds=5, time_limit_s=1.0)
+    result = measure_gpu(
+        small_bundle, tiny_texts[:6], providers=[CPU_PROVIDER], rounds=5, time_limit_s=3600.0
+    )
     assert result.providers == (CPU_PROVIDER,)
     assert set(result.host) == {"real", "1x32"}  # the tiny model has 64 positions
     assert len(result.host["1x32"].seconds) == 5
-    assert [note.split()[0] for note in result.notes] == ["1x128", "8x128"]
-    assert result.placement is not None
+    assert [note.split(":")[0] for note in result.notes] == ["1x128", "8x128"]
     assert result.placement.nodes[CPU_PROVIDER] > 10
     assert result.fallback_operators == {}
     assert (dict(result.device), result.gpu, result.watch, result.energy) == ({}, None, None, None)
-    told = result.to_dict()
-    assert json.loads(json.dumps(told))["fallback_operators"] == {}
+    assert result.cuda_graph is False
+    assert [(check.name, check.ok) for check in result.golden] == [("logits", True), ("labels", True)]
+
+
+def test_the_texts_are_answered_by_what_is_timed(small_bundle: Path, tiny_texts: list[str]) -> None:
+    heard: list[str] = []
+    result = measure_gpu(
+        small_bundle,
+        tiny_texts[:2],
+        providers=[CPU_PROVIDER],
+        rounds=5,
+        answer=tiny_texts,
+        on_progress=heard.append,
+    )
+    np.testing.assert_array_equal(result.logits, load(small_bundle).logits(tiny_texts))
+    assert heard == ["looking what runs where", "answering 60 texts", "timing real", "timing 1x32"]
+
+
+def test_who_listens_can_end_it(small_bundle: Path) -> None:
+    def stop(message: str) -> None:
+        raise DeviceError(f"stopped at {message}")
+
+    with pytest.raises(DeviceError, match="stopped at looking what runs where"):
+        measure_gpu(small_bundle, ["cat"], providers=[CPU_PROVIDER], on_progress=stop)
+
+
+def test_what_ran_on_the_cpu_alone_is_no_measurement_of_a_gpu() -> None:
+    both = Placement({providers.CUDA_PROVIDER: {"MatMul": 1}, CPU_PROVIDER: {"Gather": 5}})
+    require_work_on(both, [providers.TENSORRT_PROVIDER, providers.CUDA_PROVIDER])
+    alone = Placement({CPU_PROVIDER: {"DynamicQuantizeMatMul": 3, "Gather": 2}})
+    with pytest.raises(
+        DeviceError, match=r"nothing of the graph ran on CUDA\w+: CPUExecutionProvider all 5"
+    ) as caught:
+        require_work_on(alone, [providers.CUDA_PROVIDER])
+    assert caught.value.exit_code == 4
 
 
 def test_calls_on_bound_data_are_timed_by_the_device(small_bundle: Path) -> None:
@@ -96,8 +104,9 @@ def test_a_real_gpu_is_measured(small_bundle: Path, tiny_texts: list[str]) -> No
         providers=[providers.CUDA_PROVIDER, CPU_PROVIDER],
         rounds=5,
         energy_s=1.0,
+        answer=tiny_texts,
     )
-    assert result.placement is not None
+    assert result.logits.shape == (60, 3)
     assert result.placement.nodes[providers.CUDA_PROVIDER] > 0
     assert result.gpu is not None
     assert result.watch is not None

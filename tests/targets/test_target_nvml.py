@@ -18,11 +18,13 @@ import pytest
 from pocketformer.runtime.backends.cuda import why_no_gpu
 from pocketformer.runtime.errors import DeviceError, MissingDependencyError
 from pocketformer.targets.gpu import measure_energy
+from pocketformer.targets.machine import probe_machine
 from pocketformer.targets.nvml import (
     REASONS,
     GpuSample,
     GpuSampler,
     energy_j,
+    find_gpus,
     open_nvml,
     probe_gpu,
     probe_gpus,
@@ -98,7 +100,7 @@ class StandInNvml:
         return 8, 9
 
     def _nvmlDeviceGetMemoryInfo(self, gpu: str) -> Any:  # noqa: N802
-        return SimpleNamespace(total=24 * 10**9)
+        return SimpleNamespace(total=24 * 10**9, used=10**9)
 
     def _nvmlDeviceGetEnforcedPowerLimit(self, gpu: str) -> int:  # noqa: N802
         return 72_000
@@ -183,6 +185,18 @@ def test_a_gpu_is_described(nvml: StandInNvml) -> None:
     with pytest.raises(DeviceError, match="NVML failed"):
         probe_gpu("0000:02:00.0", nvml)
     assert nvml.open == 0
+
+
+def test_gpus_beside_the_processor(nvml: StandInNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = probe_machine(nvml)
+    assert told["threads"] >= 1
+    assert ([gpu["name"] for gpu in told["gpus"]], told["no_gpu"]) == (["NVIDIA L4"], None)
+    monkeypatch.setattr(StandInNvml, "_nvmlDeviceGetCount", lambda _: 0)
+    assert find_gpus(nvml) == ([], "NVML shows no GPU")
+    if why_no_gpu() is not None:
+        gpus, reason = find_gpus()
+        assert gpus == []
+        assert "no NVIDIA GPU that can be used" in str(reason)
 
 
 def test_what_a_gpu_does_not_tell_is_none_and_a_lost_one_is_an_error(nvml: StandInNvml) -> None:

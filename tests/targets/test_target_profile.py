@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pocketformer.runtime import providers
 from pocketformer.runtime.errors import DeviceError, InputError, PocketformerError, RecipeError
 from pocketformer.targets.profile import TargetProfile, find_target, list_targets
 from pocketformer.targets.support import (
@@ -18,7 +20,10 @@ from pocketformer.targets.support import (
     BUILT_THERE,
     MEASURED_HERE,
     NOT_YET,
+    ON_GPU,
     OVER_SSH,
+    missing_for_gpu,
+    require_gpu,
     require_usable,
     support,
     what_is_missing,
@@ -36,7 +41,7 @@ SHIPPED = {
     "android-arm64": "onnxruntime",
     "browser": "onnxruntime-web",
     "cpu": "onnxruntime",
-    "gpu": "tensorrt",
+    "gpu": "onnxruntime",
     "jetson-agx-orin": "tensorrt",
     "jetson-orin-nano": "tensorrt",
     "jetson-orin-nx": "tensorrt",
@@ -64,6 +69,12 @@ def test_facts_of_shipped_profiles() -> None:
         assert find_target(name).compute_capability == "8.7"
         assert find_target(name).jetpack == (5, 6, 7)
     assert find_target("jetson-thor").compute_capability == "11.0"
+    dla = {name: find_target(name).dla_cores for name in SHIPPED}
+    assert {name: cores for name, cores in dla.items() if cores is not None} == {
+        "jetson-agx-orin": 2,
+        "jetson-orin-nano": 0,
+        "jetson-orin-nx": 2,
+    }
     for name in SHIPPED:
         if "-sm" in name:
             digits = name.rpartition("-sm")[2]
@@ -86,7 +97,7 @@ def test_only_the_processor_here_is_measured(tmp_path: Path, monkeypatch: pytest
         assert "--target" in (caught.value.hint or "") or "fleet file" in (caught.value.hint or "")
     for own, reason in [
         ({}, "its processor is aarch64 and this machine's is x86_64"),
-        ({"providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}, "it uses CUDAExecutionProvider"),
+        ({"providers": ["DmlExecutionProvider", "CPUExecutionProvider"]}, "it uses DmlExecutionProvider"),
         ({"architecture": "x86_64"}, None),
     ]:
         profile = find_target(write(tmp_path / "own.yaml", {**OWN, **own}))
@@ -103,6 +114,28 @@ def test_only_the_processor_here_is_measured(tmp_path: Path, monkeypatch: pytest
     assert [profile.name for profile in list_targets() if support(profile) == MEASURED_HERE] == ["cpu"]
 
 
+def test_a_gpu_is_measured_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "DRIVER_LIBRARY", "libno-such-driver.so.1")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    gpu = find_target("gpu")
+    assert (support(gpu), what_is_missing(gpu)) == (ON_GPU, None)
+    missing = missing_for_gpu(gpu)
+    assert any("no NVIDIA driver (libno-such-driver" in reason for reason in missing)
+    assert any("nvidia-ml-py is not installed" in reason for reason in missing)
+    if providers.CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        assert any("was built without it" in reason for reason in missing)
+    with pytest.raises(DeviceError, match="target 'gpu' cannot be measured on this machine: ") as caught:
+        require_gpu(gpu)
+    assert all(reason in caught.value.message for reason in missing)
+    assert missing_for_gpu(find_target("cpu")) == ()
+    own = {**OWN, "architecture": "any", "providers": ["CUDAExecutionProvider"]}
+    assert support(find_target(write(tmp_path / "strict.yaml", own))) == ON_GPU
+    far = find_target(write(tmp_path / "far.yaml", {**own, "reach": "ssh://me@board"}))
+    with pytest.raises(DeviceError, match="a GPU is measured on the machine that runs this") as caught:
+        require_usable(far)
+    assert "processor is measured" in (caught.value.hint or "")
+
+
 def test_a_users_own_profile_loads_by_path(tmp_path: Path) -> None:
     path = write(tmp_path / "board.yaml", OWN)
     profile = find_target(path)
@@ -115,12 +148,12 @@ def test_a_users_own_profile_loads_by_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "providers"),
+    ("runtime", "usual"),
     [("onnxruntime", ("CPUExecutionProvider",)), ("onnxruntime-web", ("wasm",)), ("tensorrt", ())],
 )
-def test_an_engine_has_its_usual_providers(tmp_path: Path, runtime: str, providers: tuple[str, ...]) -> None:
+def test_an_engine_has_its_usual_providers(tmp_path: Path, runtime: str, usual: tuple[str, ...]) -> None:
     profile = find_target(write(tmp_path / "own.yaml", {**OWN, "runtime": runtime}))
-    assert profile.providers == providers
+    assert profile.providers == usual
     assert find_target(write(tmp_path / "again.yaml", profile.to_dict())) == profile
 
 

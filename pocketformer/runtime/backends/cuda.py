@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketformer.runtime.errors import DeviceError
-from pocketformer.runtime.providers import DRIVER_LIBRARY
+from pocketformer.runtime.providers import load_driver
 
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR, CU_STREAM_NON_BLOCKING and CU_EVENT_DEFAULT in cuda.h.
 _MAJOR, _MINOR = 75, 76
@@ -31,7 +31,7 @@ class CudaDevice:
     """
 
     def __init__(self, index: int = 0, *, library: Any = None) -> None:
-        self._library = _load_driver() if library is None else library
+        self._library = load_driver() if library is None else library
         self._call("cuInit", ctypes.c_uint(0))
         count = ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(count))
@@ -145,20 +145,10 @@ def why_no_gpu() -> Optional[str]:
 def driver_version(library: Any = None) -> Optional[str]:
     """The newest CUDA that the NVIDIA driver here takes, such as "12.4"; None without one."""
     try:
-        driver = _load_driver() if library is None else library
+        driver = load_driver() if library is None else library
     except DeviceError:
         return None
     version = ctypes.c_int()
     if driver.cuDriverGetVersion(ctypes.byref(version)) != 0:
         return None
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _load_driver() -> Any:
-    try:
-        return ctypes.CDLL(DRIVER_LIBRARY)
-    except OSError as error:
-        raise DeviceError(
-            f"there is no NVIDIA driver: {error}",
-            hint="This needs an NVIDIA GPU with its driver; `pocketformer doctor` lists what is here.",
-        ) from error

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pocketformer.runtime.engine import FloatArray, OnnxRuntimeEngine
-from pocketformer.runtime.errors import VerificationError
+from pocketformer.runtime.errors import DeviceError, PocketformerError, VerificationError
 from pocketformer.runtime.providers import CUDA_PROVIDER, TENSORRT_PROVIDER
 
 # A run with this number neither records nor replays a CUDA graph.
@@ -55,7 +55,8 @@ class BoundRun:
     """``engine`` bound to ``feeds`` on ``device`` ("cpu" or "cuda"): ``call`` copies nothing between host and device.
 
     Inputs and output keep their addresses, as CUDA graphs want it; ``graph_id`` numbers the graph of this shape,
-    from 1 on, in a session that was opened for CUDA graphs. Raises as ``OnnxRuntimeEngine.run``.
+    from 1 on, in a session that was opened for CUDA graphs. Raises as ``OnnxRuntimeEngine.run``, and ``DeviceError``
+    when the device has no room for the data.
     """
 
     def __init__(
@@ -68,8 +69,26 @@ class BoundRun:
         graph_id: Optional[int] = None,
     ) -> None:
         self._session = engine.session
-        self._binding = engine.session.io_binding()
         self._options = ort.RunOptions()
+        try:
+            self._bind(engine, feeds, device, index, graph_id)
+        except PocketformerError:
+            raise
+        except Exception as error:  # onnxruntime's own exceptions share no base class
+            raise DeviceError(
+                f"onnxruntime cannot bind data to {device}: {error}",
+                hint="Often the GPU has no memory left: nvidia-smi shows what else uses it.",
+            ) from error
+
+    def _bind(
+        self,
+        engine: OnnxRuntimeEngine,
+        feeds: Mapping[str, NDArray[Any]],
+        device: str,
+        index: int,
+        graph_id: Optional[int],
+    ) -> None:
+        self._binding = engine.session.io_binding()
         if graph_id is not None:
             self._options.add_run_config_entry("gpu_graph_id", _NO_GRAPH)
         for name in engine.input_names:

@@ -18,6 +18,7 @@ from pocketformer.targets.agent import device, power, work
 from pocketformer.targets.agent.events import PROTOCOL, Events, UnfitDeviceError
 from pocketformer.targets.agent.give import give
 from pocketformer.targets.agent.leash import hold
+from pocketformer.targets.agent.power_change import changed_power
 from pocketformer.targets.agent.receive import receive
 
 _REPORT = "This is a defect of Pocketformer: report it with this message."
@@ -118,9 +119,21 @@ def _run(options: argparse.Namespace, events: Events) -> None:
             batch_size=options.batch_size,
         )
     else:
+        _measure(options, events)
+
+
+def _measure(options: argparse.Namespace, events: Events) -> None:
+    texts = work.read_texts(options.inputs)
+    with changed_power(
+        events,
+        options.leash or options.bundle,
+        mode=options.power_mode,
+        jetson_clocks=options.jetson_clocks,
+        root=options.root,
+    ):
         work.measure_bundle(
             options.bundle,
-            work.read_texts(options.inputs),
+            texts,
             events,
             root=options.root,
             rounds=options.rounds,
@@ -163,6 +176,8 @@ def _parser() -> _Parser:
     command.add_argument("--time-limit", type=float, default=60.0, help="seconds for each workload")
     command.add_argument("--threads", type=int, help="default: what the bundle says")
     command.add_argument("--energy-time", type=float, default=5.0, help="seconds of power samples; 0: none")
+    command.add_argument("--power-mode", help="name or number of a Jetson's power mode, put back afterwards")
+    command.add_argument("--jetson-clocks", action="store_true", help="lock the clocks meanwhile")
     return parser
 
 

@@ -1,7 +1,7 @@
 """The device's own account of its power: the mode and clocks that it is in, and samples while it works.
 
 Only Jetson boards are known to tell: ``tegrastats``, ``nvpmodel -q`` and ``jetson_clocks --show`` are asked where they
-are installed, and nothing is changed. A tool that is missing, refuses or hangs leaves its part empty.
+are installed, and nothing is changed here. A tool that is missing, refuses or hangs leaves its part empty.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PATIENCE_S = 10
 
 def state() -> Optional[dict[str, Any]]:
     """``mode`` (name or None), ``clocks_locked`` (None: not told, often for want of rights); None on other devices."""
-    if _find("nvpmodel") is None and _find("jetson_clocks") is None:
+    if find_tool("nvpmodel") is None and find_tool("jetson_clocks") is None:
         return None
     clocks = parse_clocks(_answer("jetson_clocks", "--show"))
     return {
@@ -44,7 +44,7 @@ def state() -> Optional[dict[str, Any]]:
 
 def tells() -> bool:
     """Whether a tool is installed here that tells power."""
-    return _find("tegrastats") is not None
+    return find_tool("tegrastats") is not None
 
 
 def measure_energy(call: Callable[[], object], seconds: float) -> Optional[dict[str, Any]]:
@@ -53,7 +53,7 @@ def measure_energy(call: Callable[[], object], seconds: float) -> Optional[dict[
     ``per_inference_mj``, ``mean_mw``, ``idle_mw``, ``rail``, ``source``, ``inferences``, ``seconds``, ``samples``;
     None where no tool tells, where no rail carries everything, or where too few samples came.
     """
-    program = _find("tegrastats")
+    program = find_tool("tegrastats")
     if program is None:
         return None
     with _Sampler([program, "--interval", str(INTERVAL_MS)]) as sampler:
@@ -126,12 +126,13 @@ def _mean(samples: Sequence[TegrastatsSample]) -> Optional[float]:
     return max(0.0, sum(values) / len(values)) if values else None
 
 
-def _find(name: str) -> Optional[str]:
+def find_tool(name: str) -> Optional[str]:
+    """Where a tool of the device lies; None when it is not installed."""
     return shutil.which(name) or shutil.which(name, path=_PLACES)
 
 
 def _answer(name: str, *arguments: str) -> str:
-    program = _find(name)
+    program = find_tool(name)
     if program is None:
         return ""
     try:

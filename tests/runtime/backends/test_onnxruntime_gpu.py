@@ -9,7 +9,7 @@ import pytest
 
 from pocketformer.runtime.backends.onnxruntime_gpu import BoundRun, gpu_options
 from pocketformer.runtime.engine import OnnxRuntimeEngine
-from pocketformer.runtime.errors import VerificationError
+from pocketformer.runtime.errors import DeviceError, VerificationError
 from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
 from pocketformer.runtime.placement import measure_placement
 from pocketformer.runtime.providers import CUDA_PROVIDER, TENSORRT_PROVIDER
@@ -41,6 +41,13 @@ def test_bound_data_gives_the_same_logits(engine: OnnxRuntimeEngine, shape: tupl
 def test_a_shape_that_the_graph_does_not_take(engine: OnnxRuntimeEngine) -> None:
     with pytest.raises(VerificationError, match="bound to the device"):
         BoundRun(engine, feeds(1, 65), device="cpu")  # the tiny model has 64 positions
+
+
+def test_a_device_that_takes_no_data(engine: OnnxRuntimeEngine) -> None:
+    """A build without CUDA has no room there at all; where there is one, no GPU has this number."""
+    with pytest.raises(DeviceError, match="onnxruntime cannot bind data to cuda: ") as caught:
+        BoundRun(engine, feeds(1, 4), device="cuda", index=99)
+    assert caught.value.exit_code == 4
 
 
 def test_options_are_onnxruntime_s_own() -> None:

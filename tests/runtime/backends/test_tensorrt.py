@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketformer.runtime import providers
 from pocketformer.runtime.backends import cuda
 from pocketformer.runtime.backends.cuda import CudaDevice
 from pocketformer.runtime.backends.tensorrt import TensorrtEngine
@@ -137,7 +138,7 @@ def test_the_real_library_refuses_what_is_no_engine(engine: Path, driver: Any) -
 
 def test_a_bundle_with_an_engine_needs_a_gpu(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = pytest.importorskip("tensorrt_rtx")
-    monkeypatch.setattr(cuda, "DRIVER_LIBRARY", "libno-such-driver.so.1")
+    monkeypatch.setattr(providers, "DRIVER_LIBRARY", "libno-such-driver.so.1")
     (bundle / "model.onnx").unlink()
     write_engine(bundle / "model.engine", version=library.__version__)
     files = {path.name: file_entry(path) for path in bundle.iterdir() if path.name != "manifest.json"}
@@ -152,7 +153,7 @@ def test_a_bundle_with_an_engine_needs_a_gpu(bundle: Path, monkeypatch: pytest.M
 def test_a_bundle_with_an_engine_predicts(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, driver: Any, tensorrt: Any
 ) -> None:
-    monkeypatch.setattr(cuda, "_load_driver", lambda: driver)
+    monkeypatch.setattr(cuda, "load_driver", lambda: driver)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", tensorrt)
     write_engine(bundle / "model.engine")
     shutil.move(bundle / "model.onnx", bundle.parent / "model.onnx")
