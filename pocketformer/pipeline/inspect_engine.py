@@ -22,8 +22,8 @@ def inspect_engine(engine: Path) -> Inspection:
     No TensorRT is needed for that; that it is absent is told. ``VerificationError`` when the fingerprint is missing or
     damaged, or the report of its layers is damaged. An engine without that report has ``layers`` None.
     """
-    from pocketformer.runtime.tensorrt.layers import layers_path, precision_counts, read_layers
     from pocketformer.runtime.fingerprint import read_fingerprint
+    from pocketformer.runtime.tensorrt.layers import layers_path, precision_counts, read_layers
     from pocketformer.runtime.verify_engine import installed_version, verify_engine
 
     known = read_fingerprint(engine)

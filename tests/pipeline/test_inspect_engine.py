@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pocketformer.runtime.tensorrt.layers import Layer, layers_path
 from pocketformer.pipeline.inspect import inspect
 from pocketformer.runtime.errors import VerificationError
 from pocketformer.runtime.fingerprint import Fingerprint, fingerprint_path
 from pocketformer.runtime.manifest import sha256_file
+from pocketformer.runtime.tensorrt.layers import Layer, layers_path
 
 
 @pytest.fixture(autouse=True)
