@@ -9,7 +9,8 @@ import click
 
 from pocketformer.cli.options import PATH, data_options, data_section, device_options, reached, work_options
 
-_ALSO = ("emulated", "power_mode", "jetson_clocks")
+# Beside those by which they are reached.
+_OF_DEVICES = ("emulated", "power_mode", "jetson_clocks")
 
 
 @click.command("bench")
@@ -55,7 +56,7 @@ def command(
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    given = reached(values) | {name: value for name in _ALSO if (value := values.pop(name))}
+    given = reached(values) | {name: value for name in _OF_DEVICES if (value := values.pop(name))}
     names, devices = _devices(targets, fleet, given)
     settings: dict[str, Any] = {"rounds": rounds} if rounds else {}
     if devices:

@@ -233,7 +233,7 @@ def _check_power(place: Place) -> None:
     if not place.device.power_mode and not place.device.jetson_clocks:
         return
     if place.way not in _FAR:
-        where = "is this machine" if place.way == "here" else "is built and never run"
+        where = "is this machine" if place.way in ("here", "gpu") else "is built and never run"
         raise DeviceError(
             f"{place.name!r} {where}, and power modes are changed on devices over SSH",
             hint="Name the board's address, --target ssh://user@host; from the board itself ssh://user@localhost.",

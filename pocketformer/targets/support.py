@@ -2,8 +2,8 @@
 
 A bundle runs in onnxruntime: on a processor, this machine's or that of a device over SSH, and on an NVIDIA GPU of this
 machine. A device over SSH whose engine is TensorRT builds it there, and measures it where it has the GPU. For a GPU
-that TensorRT-RTX knows an engine is built here, which nothing runs. Anything else in a profile says what a device is;
-until there is code that measures there, a run must not take its name.
+that TensorRT-RTX knows an engine is built here, which nothing here runs. Anything else in a profile says what a device
+is; until there is code that measures there, a run must not take its name.
 """
 
 from __future__ import annotations
@@ -98,10 +98,6 @@ def _is_built(profile: TargetProfile) -> bool:
     return profile.runtime == "tensorrt-rtx" and known
 
 
-def _is_built_there(profile: TargetProfile) -> bool:
-    return profile.runtime in ("tensorrt", "tensorrt-rtx") and profile.reach.startswith("ssh://")
-
-
 def _on_gpu(profile: TargetProfile) -> bool:
     """Whether its providers are those of an NVIDIA GPU, with or without the CPU's after them."""
     if profile.runtime != "onnxruntime" or profile.providers == ("CPUExecutionProvider",):
@@ -109,6 +105,10 @@ def _on_gpu(profile: TargetProfile) -> bool:
     from pocketformer.runtime.providers import SHORT_NAMES
 
     return set(profile.providers) <= set(SHORT_NAMES.values())
+
+
+def _is_built_there(profile: TargetProfile) -> bool:
+    return profile.runtime in ("tensorrt", "tensorrt-rtx") and profile.reach.startswith("ssh://")
 
 
 def _no_driver(profile: TargetProfile) -> str:
