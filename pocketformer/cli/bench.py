@@ -71,15 +71,29 @@ def _devices(
     targets: tuple[str, ...], fleet: Optional[Path], given: dict[str, Any]
 ) -> tuple[tuple[str, ...], list[Any]]:
     """Names of all targets, and how those over SSH are reached."""
-    over_ssh = [text for text in targets if text.startswith("ssh://")]
-    if given and not over_ssh:
-        raise click.UsageError(
-            "these options need a --target ssh://user@host; devices of a --fleet file have their own."
-        )
     from pocketformer.pipeline.fleet import FleetDevice, load_fleet, name_of
 
-    devices = [FleetDevice(address=text, **given) for text in over_ssh]
-    called = dict(zip(over_ssh, map(name_of, devices)))
+    # Only the options make it matter where a profile says that its device is.
+    over_ssh = {text: _reached(text) for text in targets if text.startswith("ssh://") or given}
+    devices = {text: FleetDevice(**keys, **given) for text, keys in over_ssh.items() if keys}
+    if given and not devices:
+        raise click.UsageError(
+            "these options need a --target with an address, such as ssh://user@host; devices of a --fleet file have "
+            "their own."
+        )
+    called = {text: name_of(device) for text, device in devices.items()}
     listed = load_fleet(fleet) if fleet is not None else ()
     names = [called.get(text, text) for text in targets] + [name_of(device) for device in listed]
-    return tuple(names) or ("cpu",), [*devices, *listed]
+    return tuple(names) or ("cpu",), [*devices.values(), *listed]
+
+
+def _reached(target: str) -> dict[str, Any]:
+    """The keys of ``FleetDevice`` for a target with an address; empty for one without."""
+    from pocketformer.targets.profile import find_target
+
+    if target.startswith("ssh://"):
+        return {"address": target}
+    if not find_target(target).reach.startswith("ssh://"):
+        return {}
+    # A profile of the user's own; a recipe that keeps it is run from anywhere.
+    return {"target": str(Path(target).absolute())}

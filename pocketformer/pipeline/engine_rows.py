@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pocketformer.pipeline.context import Made, RunContext
     from pocketformer.pipeline.fleet import Place
     from pocketformer.targets.remote import RemoteDevice
+    from pocketformer.targets.remote_build import Builder
 
 
 def build_engine_row(place: Place, context: RunContext, folder: Path) -> Row:
@@ -88,8 +90,8 @@ def measure_engine_there(
     builder, (capability,) = there.builder, there.built.fingerprint.compute_capabilities
     known["versions"] = {**known["versions"], builder.library: builder.version}
     engine = engine_info(config.precision, there.made, there.built.fingerprint)
-    if builder.gpu != capability:
-        why = builder.no_gpu or f"its GPU has compute capability {builder.gpu}"
+    why = _why_not_run(builder, capability, facts)
+    if why is not None:
         row = {"name": place.name, **known, "status": "built", "engine": engine}
         return Answered(row=row | {"notes": [*there.made.notes, f"built only: {why}"]})
     bundle = write_engine_bundle(
@@ -109,4 +111,13 @@ def measure_engine_there(
         facts,
         batch_size=config.batch[-1],
     )
-    return replace(answered, row=answered.row | {"engine": engine, "notes": notes})
+    also = {"engine": engine, "notes": [*answered.row.get("notes", ()), *notes]}
+    return replace(answered, row=answered.row | also)
+
+
+def _why_not_run(builder: Builder, capability: str, facts: Mapping[str, Any]) -> str | None:
+    """What keeps the engine that a device built from being run there; None when nothing is seen to."""
+    if builder.gpu != capability:
+        return builder.no_gpu or f"its GPU has compute capability {builder.gpu}"
+    missing = [name for name, version in facts["packages"].items() if version is None]
+    return f"its Python has no {' and no '.join(missing)}" if missing else None

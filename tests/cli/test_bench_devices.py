@@ -289,7 +289,7 @@ def test_an_engine_beside_a_device_that_is_away(cli: Any, run_dir: Path, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--identity", "key"), 2, "need a --target ssh://user@host"),
+        (("--identity", "key"), 2, "need a --target with an address"),
         (("--target", "raspberry-pi-5"), 4, "nothing says at which address"),
         (("--fleet", "none.yaml"), 2, "no such fleet file"),
         (("--target", "ssh://me@a", "--target", "ssh://you@a"), 2, "two devices are called 'a'"),

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from evidence.planted_graphs import PLANTED, Planted, node, write_planted
 
-from pocketformer.export.tensorrt.compatibility import check_compatibility, require_compatible
+from pocketformer.export.tensorrt.compatibility import check_compatibility, explain, require_compatible
 from pocketformer.runtime.errors import ExportError, ModelError
 from pocketformer.runtime.tensorrt.config import PRECISIONS
 from pocketformer.runtime.tensorrt.library import Library
+from pocketformer.runtime.tensorrt.parser import Complaint, ask_parser
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
@@ -26,6 +27,16 @@ def test_a_rejected_node_is_named_with_reason_and_fix(
     assert found.reason
     assert planted.fix in found.fix
     assert found.to_dict()["node"] == planted.bad
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=lambda planted: planted.name)
+def test_complaints_of_another_machine_are_explained_as_ones_own(
+    planted: Planted, library: Library, tmp_path: Path
+) -> None:
+    graph = write_planted(planted, tmp_path / "bad.onnx")
+    complaints = ask_parser(graph.read_bytes(), library)
+    sent = tuple(Complaint(**complaint.to_dict()) for complaint in complaints)
+    assert explain(graph, sent) == check_compatibility(graph, library)
 
 
 def test_an_opset_that_is_too_new_is_told(library: Library, tmp_path: Path) -> None:
