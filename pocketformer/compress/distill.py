@@ -39,7 +39,8 @@ class DistillConfig:
     ``layers``: indices of the layers that the student starts from, or how many, or which share of them, spread
     evenly (None keeps all: recovery after pruning). ``temperature`` 1 asks for the teacher's probabilities
     themselves; higher ones stress how it ranks the labels that it rejects, and took the student further from its
-    answers to unseen questions. ``match``: what is imitated beside the logits; ``match_weight``: its weight against
+    answers to unseen questions. ``match``: what is imitated beside the logits (of the last layer's
+    hidden states only the first position, which the head reads); ``match_weight``: its weight against
     the soft-label loss. A ``training.learning_rate`` of None takes twice that of fine-tuning: the teacher's answers
     are a steadier guide than labels. ``relation_heads``: MiniLMv2's number of relation heads; None takes the
     teacher's number of heads, or the largest divisor of it that both widths allow.

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from pocketformer.export.graph_file import load_graph, save_graph
-from pocketformer.export.parity import largest_difference
-from pocketformer.runtime.errors import ExportError, ParityError
+from pocketformer.export.parity import check_rewrite
+from pocketformer.runtime.errors import ExportError
 from pocketformer.runtime.results import StepResult
 
 FUSED_OPERATORS = ("Attention", "SkipLayerNormalization", "BiasGelu", "EmbedLayerNormalization")
@@ -60,17 +60,13 @@ def fuse_for_onnxruntime(
         onnx_path, plain, fuse_embeddings=fuse_embeddings, fuse_norms=fuse_norms, any_mask=any_mask
     )
     save_graph(fused, output)
-    try:
-        difference = largest_difference(onnx_path, output)
-    except Exception:
-        output.unlink(missing_ok=True)
-        raise
-    if not difference <= tolerance:
-        output.unlink(missing_ok=True)
-        raise ParityError(
-            f"fusing changed the logits of {onnx_path} by {difference:.3g} (allowed {tolerance:.3g})",
-            hint="Ship the plain graph: leave the fused candidates out.",
-        )
+    difference = check_rewrite(
+        onnx_path,
+        output,
+        tolerance=tolerance,
+        what="fusing",
+        hint="Ship the plain graph: leave the fused candidates out.",
+    )
     counts = dict.fromkeys(FUSED_OPERATORS, 0)
     for node in fused.graph.node:
         if node.op_type in counts:

@@ -74,11 +74,27 @@ def check_parity(
     )
 
 
-def largest_difference(before: Path, after: Path) -> float:
-    """The largest absolute difference of two graphs' logits on random padded ids of a few shapes; may be NaN.
+def check_rewrite(before: Path, after: Path, *, tolerance: float, what: str, hint: str) -> float:
+    """The largest absolute difference of the logits of ``after``, a rewrite of ``before`` that must not change them.
 
-    For rewrites that must not change what a graph computes; both take the same inputs.
+    A rewrite that cannot be run is removed; so is one whose difference is above ``tolerance`` or no number, with a
+    ``ParityError`` that says ``what`` was done, and ``hint``.
     """
+    try:
+        difference = _largest_difference(before, after)
+    except Exception:
+        after.unlink(missing_ok=True)
+        raise
+    if not difference <= tolerance:  # not `>`: a NaN must fail
+        after.unlink(missing_ok=True)
+        raise ParityError(
+            f"{what} changed the logits of {before} by {difference:.3g} (allowed {tolerance:.3g})", hint=hint
+        )
+    return difference
+
+
+def _largest_difference(before: Path, after: Path) -> float:
+    """Of two graphs with the same inputs, on random padded ids of a few shapes; may be NaN."""
     import numpy as np
 
     graph = load_graph(before)

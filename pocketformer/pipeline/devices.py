@@ -24,6 +24,7 @@ from pocketformer.targets.workloads import REAL_INPUTS
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
     from pocketformer.pipeline.fleet import Place
+    from pocketformer.targets.measure import WorkloadTiming
     from pocketformer.targets.remote import RemoteDevice
 
 log = logging.getLogger("pocketformer")
@@ -49,6 +50,16 @@ class Subject:
     parameters: int
     file_mb: float
     rounds: int
+
+    def scored(
+        self, logits: np.ndarray[Any, Any], timings: Mapping[str, WorkloadTiming] | None = None
+    ) -> dict[str, Any]:
+        """``result`` of a row: what a device that gave these ``logits`` is worth, alone and against the teacher."""
+        contender = replace(
+            self.teacher, name="result", logits=logits, file_mb=self.file_mb, parameters=self.parameters
+        )
+        result = bench.measurement(contender, self.evaluation, timings or {}, self.classes)
+        return result | bench.against_teacher(contender, self.teacher, self.evaluation, self.classes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +277,7 @@ def answered_there(
         jetson_clocks=place.device.jetson_clocks,
     )
     known["power"] = power_row(facts.get("power"), hearing.power)
-    contender = replace(
-        subject.teacher, name="result", logits=logits, file_mb=subject.file_mb, parameters=subject.parameters
-    )
-    result = bench.measurement(contender, subject.evaluation, {}, subject.classes)
-    result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
+    result = subject.scored(logits)
     row = {"name": place.name, **known, "result": result, "threads": _threads(timing, facts)}
     if place.profile is not None and place.profile.dla_cores:
         row["notes"] = [f"it has {place.profile.dla_cores} DLA cores, which were not used"]

@@ -69,7 +69,7 @@ def build_on(device: RemoteDevice, config: TensorrtConfig, context: RunContext, 
 
 def _libraries(wanted: str | None) -> tuple[str, ...]:
     """The modules that will do, the preferred one first: where TensorRT is asked for, TensorRT-RTX stands in."""
-    from pocketformer.targets.agent.engine import LIBRARIES
+    from pocketformer.runtime.tensorrt.library import LIBRARIES
 
     return ("tensorrt_rtx",) if wanted == "tensorrt_rtx" else LIBRARIES
 

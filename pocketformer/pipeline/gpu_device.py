@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -78,15 +78,7 @@ def measure_on_gpu(place: Place, subject: Subject, hearing: Hearing, stopped: Ca
 
 def gpu_row(place: Place, subject: Subject, measured: GpuMeasurement) -> Row:
     """What was measured, in the words of report.json."""
-    contender = replace(
-        subject.teacher,
-        name="result",
-        logits=measured.logits,
-        file_mb=subject.file_mb,
-        parameters=subject.parameters,
-    )
-    result = bench.measurement(contender, subject.evaluation, measured.host, subject.classes)
-    result |= bench.against_teacher(contender, subject.teacher, subject.evaluation, subject.classes)
+    result = subject.scored(measured.logits, measured.host)
     facts = measured.gpu or {}
     own = read_manifest(subject.bundle).session.providers
     notes = list(measured.notes)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -47,7 +47,7 @@ class Portfolio:
         self._model = load_classifier(self._model_dir)
         self._encoding = TextEncoding(self._model_dir, context.recipe.max_length)
         self._exported = graph
-        self._graphs: dict[str, Path] = {"plain": self._narrowed(graph, "plain")}
+        self._graphs: dict[str, Path] = {}
         splits = context.need_splits("quantize")
         self._classes = len(splits.label_names)
         self._labels = np.asarray(splits.validation.labels or (), dtype=np.int64)
@@ -86,8 +86,7 @@ class Portfolio:
         output = self._work / f"{name}.onnx"
         tried = Tried(name=name, precision=candidate.precision)
         try:
-            if candidate.graph == "fused":
-                self._fuse()
+            self._prepare(candidate.graph)
             quantize_candidate(
                 name,
                 graphs=self._graphs,
@@ -182,22 +181,24 @@ class Portfolio:
     def _score(self, logits: Any) -> float:
         return score(self._context.metric, self._labels, logits.argmax(-1), self._classes)
 
-    def _fuse(self) -> None:
+    def _prepare(self, kind: Literal["plain", "fused", "torch"]) -> None:
+        """Make the graph that candidates of this kind start from, once; "torch" needs none."""
+        if kind == "torch" or kind in self._graphs:
+            return
+        self._graphs[kind] = self._narrowed(self._exported if kind == "plain" else self._fused(), kind)
+
+    def _fused(self) -> Path:
         from pocketformer.compress.models import structure_of
         from pocketformer.export.fuse import fuse_for_onnxruntime
 
-        if "fused" in self._graphs:
-            return
-        heads = [layer.heads for layer in structure_of(self._model).layers]
-        fused = fuse_for_onnxruntime(
+        return fuse_for_onnxruntime(
             self._exported,
             self._work / "fused.onnx",
-            heads=heads,
+            heads=[layer.heads for layer in structure_of(self._model).layers],
             hidden_size=int(self._model.config.hidden_size),
             # The tables are quantized apart, which needs their look-ups as single nodes.
             fuse_embeddings=False,
-        )
-        self._graphs["fused"] = self._narrowed(fused.output, "fused")
+        ).output
 
     def _narrowed(self, graph: Path, name: str) -> Path:
         """The same graph with a last layer that computes only what the head reads."""
@@ -215,5 +216,5 @@ class Portfolio:
 
         train = self._context.need_splits("quantize").train
         rows = self._encoding.encode(train.texts[: self._config.calibration])
-        names = self._engine(self._graphs["plain"]).input_names
+        names = self._engine(self._exported).input_names
         return feeds_of_rows(rows, self._encoding.pad_id, names)

@@ -14,9 +14,9 @@ from typing import Any, Optional
 from pocketformer.runtime.backends.cuda import CudaDevice, driver_version
 from pocketformer.runtime.errors import DeviceError, InputError, VerificationError
 from pocketformer.runtime.fingerprint import Fingerprint, check_fingerprint, read_fingerprint, rebuild_hint
+from pocketformer.runtime.tensorrt.library import LIBRARIES
 from pocketformer.runtime.verify import Check
 
-_LIBRARIES = ("tensorrt", "tensorrt_rtx")
 _GRAPH = "model.onnx"
 
 
@@ -129,7 +129,7 @@ def _check_library(
 ) -> None:
     built = f"{known.library} {known.library_version}"
     version = version_of(known.library)
-    others = {name: version_of(name) for name in _LIBRARIES if name != known.library}
+    others = {name: version_of(name) for name in LIBRARIES if name != known.library}
     other = next((name for name, found in others.items() if found is not None), None)
     if version is not None:
         check("library", built, library=known.library, library_version=version)

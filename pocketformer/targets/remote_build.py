@@ -9,7 +9,8 @@ from typing import Any
 
 from pocketformer.runtime.fingerprint import Fingerprint, check_fingerprint
 from pocketformer.runtime.tensorrt.config import EngineConfig, Precision
-from pocketformer.targets.agent.engine import ENGINE, GRAPH, LIBRARIES, SETTINGS, TIMINGS, Settings
+from pocketformer.runtime.tensorrt.library import LIBRARIES
+from pocketformer.targets.agent.engine import ENGINE, GRAPH, SETTINGS, TIMINGS, Settings
 from pocketformer.targets.remote import RemoteDevice
 
 

@@ -93,7 +93,7 @@ def test_without_the_library_nothing_is_begun(
 ) -> None:
     from pocketformer.runtime.tensorrt import library
 
-    monkeypatch.setattr(library, "_NAMES", ("tensorrt_that_nobody_has",))
+    monkeypatch.setattr(library, "LIBRARIES", ("tensorrt_that_nobody_has",))
     outcome = cli("export", tiny_model_dir, "--format", "tensorrt", "-o", tmp_path / "out")
     assert outcome.code == 4
     assert "pocketformer[tensorrt-rtx]" in outcome.err

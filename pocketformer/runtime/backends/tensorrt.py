@@ -19,8 +19,7 @@ from pocketformer.runtime.backends.cuda import CudaDevice
 from pocketformer.runtime.engine import FloatArray
 from pocketformer.runtime.errors import InputError, MissingDependencyError, VerificationError
 from pocketformer.runtime.fingerprint import check_fingerprint, read_fingerprint
-
-_LIBRARIES = ("tensorrt", "tensorrt_rtx")
+from pocketformer.runtime.tensorrt.library import LIBRARIES
 
 
 class TensorrtEngine:
@@ -123,9 +122,9 @@ class TensorrtEngine:
 
 
 def _import(name: str) -> Any:
-    if name not in _LIBRARIES:
+    if name not in LIBRARIES:
         raise VerificationError(
-            f"the fingerprint names the library {name!r}", hint=f"Known are {', '.join(_LIBRARIES)}."
+            f"the fingerprint names the library {name!r}", hint=f"Known are {', '.join(LIBRARIES)}."
         )
     try:
         return importlib.import_module(name)

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 
 EXTRA = "tensorrt-rtx"
-_NAMES = ("tensorrt", "tensorrt_rtx")
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
 _JETSON_ORIN = "8.7"
 
 
@@ -113,7 +113,7 @@ def load_library(names: Optional[Sequence[str]] = None) -> Library:
 
     Raises ``MissingDependencyError`` that names the extra when none can be imported.
     """
-    names = _NAMES if names is None else names
+    names = LIBRARIES if names is None else names
     reasons: list[str] = []
     for name in names:
         try:

@@ -18,14 +18,13 @@ from pocketformer.runtime.fingerprint import fingerprint_path
 from pocketformer.runtime.tensorrt.build import build_engine
 from pocketformer.runtime.tensorrt.config import PRECISIONS, EngineConfig, Precision, Profile, Range
 from pocketformer.runtime.tensorrt.layers import layers_path
-from pocketformer.runtime.tensorrt.library import Library, load_library
+from pocketformer.runtime.tensorrt.library import LIBRARIES, Library, load_library
 from pocketformer.runtime.tensorrt.parser import ask_parser, rejection
 from pocketformer.runtime.tensorrt.progress import BuildProgress
 from pocketformer.targets.agent import device
 from pocketformer.targets.agent.events import Events, UnfitDeviceError
 
 GRAPH, ENGINE, SETTINGS, TIMINGS = "model.onnx", "model.engine", "settings.json", "timing.cache"
-LIBRARIES = ("tensorrt", "tensorrt_rtx")
 _OLDEST_TENSORRT = 10  # the first that is taken: it reads types and int8 from the graph alone
 _SIGN_OF_LIFE_S = 5.0
 
