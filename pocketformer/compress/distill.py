@@ -3,7 +3,7 @@
 The student starts from layers of the model it is given (Sanh et al. 2019, DistilBERT) and learns from soft
 labels (Hinton et al. 2015) and from either the teacher's hidden states (Jiao et al. 2020, TinyBERT) or its
 self-attention relations (Wang et al. 2021, MiniLMv2). Labels are not used: the teacher speaks for them, so
-unlabelled and altered text serves as well.
+text without labels (``--unlabeled``) and altered text serve as well.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     encoding = TextEncoding(context.teacher, context.max_length)
     own_encoding = TextEncoding(model_dir, context.max_length)
     own_ids = encoding.ids_for(own_encoding)
-    originals = encoding.encode(context.splits.train.texts)
+    originals = encoding.encode([*context.splits.train.texts, *context.splits.unlabeled])
     rows = [*originals, *_altered(originals, encoding, teacher, config.augmentation, context)]
     matcher.choose_kept(sum(map(len, rows)), teacher)
     cache = teacher_cache(

@@ -261,7 +261,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
     weights = source / "model.safetensors"
     files = []
     if recipe.data is not None:
-        for split in ("train", "validation", "test"):
+        for split in ("train", "validation", "test", "unlabeled"):
             path: Path | None = getattr(recipe.data, split)
             if path is not None:
                 files.append({"split": split, "name": path.name, "sha256": sha256_file(path)})

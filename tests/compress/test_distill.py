@@ -205,3 +205,12 @@ def test_students_of_any_depth_ask_the_teacher_once(
     monkeypatch.setattr("pocketformer.compress.distill._KEPT_BYTES", 0)
     assert [student(layers, tmp_path / f"alone-{layers}") for layers in (3, 2)] == together
     assert all((tmp_path / f"alone-{layers}").is_dir() for layers in (3, 2))
+
+
+def test_texts_without_labels_are_learned_too(context: StepContext, tiny_model_dir: Path) -> None:
+    training = TrainingConfig(epochs=1, batch_size=1)
+    config = DistillConfig(layers=2, augmentation=AugmentationConfig(copies=0), training=training)
+    steps = distill(tiny_model_dir, config, context).metrics["steps"]
+    splits = replace(context.splits, unlabeled=("a cat and a dog", "what is the capital ?"))
+    more = replace(context, splits=splits, output=context.output.with_name("more"))
+    assert distill(tiny_model_dir, config, more).metrics["steps"] == steps + 2

@@ -13,6 +13,8 @@ from pocketformer.pipeline.recipe import BudgetSection
 from pocketformer.report.front import non_dominated
 
 _ROUNDING = 1e-9
+# Models within this many times the fastest one's time count as equally fast.
+_AS_FAST = 1.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,16 +88,18 @@ class Rules:
     def judge(self, trials: Sequence[Trial]) -> Judgement:
         """The best of the trials.
 
-        Of those within the budget the fastest; where the drop has no limit the most accurate. When none keeps it: the
-        fastest that keeps the drop, or else the one that drops least. ``ValueError`` without trials.
+        Of those within the budget the fastest, and of those about as fast, whose order is the clock's noise, the one
+        that drops least; where the drop has no limit the most accurate. When none keeps it: the fastest that keeps the
+        drop, or else the one that drops least. ``ValueError`` without trials.
         """
         if not trials:
             raise ValueError("there is no trial to judge")
         within = [t for t in trials if not self.missing(t)]
         if within:
-            free = self.budget.max_drop is None
-            best = min(within, key=lambda t: (t.judged_drop, t.speed) if free else (t.speed, t.judged_drop))
-            return Judgement(trial=best, kept=True)
+            if self.budget.max_drop is not None:
+                fastest = min(t.speed for t in within)
+                within = [t for t in within if t.speed <= fastest * _AS_FAST]
+            return Judgement(trial=min(within, key=lambda t: (t.judged_drop, t.speed)), kept=True)
         limit = self.budget.max_drop
         accurate = [t for t in trials if limit is not None and t.judged_drop <= limit + _ROUNDING]
         workload = self.budget.latency_workload
