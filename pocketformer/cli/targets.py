@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, json_option, verbose_option
+from pocketformer.cli.options import device_options, json_option, reached, verbose_option
 
 
 @click.group("targets")
@@ -54,28 +53,19 @@ def show_command(target: str, as_json: bool) -> None:
 
 @command.command("probe")
 @click.argument("address", required=False, metavar="[gpu|ssh://user@host[:port]]")
-@click.option("--python", metavar="PATH", help="Python on the device.  [default: python3]")
-@click.option("--identity", type=PATH, help="Private key; passwords are never used.")
-@click.option("--known-hosts", type=PATH, help="File with the device's host key.")
-@click.option("--folder", help="Where to work on the device. Default: its TMPDIR or /tmp.")
+@device_options
 @json_option
 @verbose_option
-def probe_command(
-    address: Optional[str],
-    python: Optional[str],
-    identity: Optional[Path],
-    known_hosts: Optional[Path],
-    folder: Optional[str],
-    as_json: bool,
-) -> None:
+def probe_command(address: Optional[str], as_json: bool, **values: Any) -> None:
     """What this machine has, its NVIDIA GPUs included, those alone (gpu), or what a device reached over SSH has."""
+    given = reached(values)
     if address == "gpu":
         from pocketformer.targets.nvml import probe_gpus
 
         _print({"gpus": probe_gpus()}, as_json)
         return
     if address is None:
-        if any(value is not None for value in (python, identity, known_hosts, folder)):
+        if given:
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
         from pocketformer.targets.machine import probe_machine
 
@@ -84,13 +74,8 @@ def probe_command(
     from pocketformer.targets.remote import RemoteDevice
     from pocketformer.targets.ssh import SshOptions
 
-    device = RemoteDevice(
-        address,
-        python=python or "python3",
-        folder=folder,
-        options=SshOptions(identity=identity, known_hosts=known_hosts),
-        on_event=_warn,
-    )
+    options = SshOptions(**{name: given.pop(name) for name in ("identity", "known_hosts") if name in given})
+    device = RemoteDevice(address, options=options, on_event=_warn, **given)
     with device:
         facts = device.probe()
     _print(facts, as_json)

@@ -34,6 +34,7 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("numpy", "", "everything"),
     ("onnxruntime", "", "predict, verify, bench"),
     ("tokenizers", "", "predict, verify, bench"),
+    ("packaging", "", "devices over SSH (--wheels)"),
     ("click", "", "the command line"),
     ("rich", "", "progress and tables"),
     ("pydantic", "", "recipes and reports"),

@@ -130,6 +130,7 @@ class _Here:
             parameters=self._parameters,
             file_mb=bench.bundle_mb(self._bundle),
             rounds=self._config.rounds,
+            loadgen_s=self._config.loadgen_s,
         )
 
     def measure(self, place: Place) -> tuple[dict[str, Any], Any]:

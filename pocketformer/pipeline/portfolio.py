@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pocketformer.compress.encoding import TextEncoding, predict_logits
-from pocketformer.pipeline.bench import padded_feeds, run_in_batches
+from pocketformer.pipeline.bench import run_in_batches
 from pocketformer.pipeline.choice import Choice, Tried
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import PocketformerError
@@ -20,7 +20,7 @@ from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.runtime.metrics import score
 from pocketformer.targets.measure import measure
 from pocketformer.targets.saturation import count_clipped, u8s8_saturates
-from pocketformer.targets.workloads import build_feeds, workloads_within
+from pocketformer.targets.workloads import build_feeds, padded_feeds, workloads_within
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext

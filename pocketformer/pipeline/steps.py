@@ -61,7 +61,7 @@ STEPS: tuple[Step, ...] = (
         packages=("tensorrt", "tensorrt-rtx-cu12"),
     ),
     Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
-    Step(name="bench", version=3, config=BenchConfig, function=bench_stage),
+    Step(name="bench", version=4, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )
 STEP_NAMES: tuple[str, ...] = tuple(step.name for step in STEPS)

@@ -142,12 +142,14 @@ def _device(report: Report, device: Device) -> str:
                 name,
                 wording.percentiles(run.latency_ms),
                 wording.NOT_MEASURED if run.samples_per_s is None else f"{run.samples_per_s:,.0f}",
-                wording.NOT_MEASURED if run.valid is None else "valid" if run.valid else "run too short",
+                wording.load_check(run, device.loadgen),
             ]
             for name, run in runs
             if run is not None
         ]
-        parts.append(f"### MLPerf LoadGen: {device.loadgen.note}")
+        parts.append(f"### {wording.load_title(device.loadgen)}")
+        if device.loadgen.driver == "own loop":
+            parts.append(wording.load_driver(device.loadgen))
         parts.append(
             table(["Scenario", "p50 / p90 / p99", "Samples per second", "LoadGen's own check"], cells)
         )

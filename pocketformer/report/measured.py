@@ -146,28 +146,44 @@ class Speedup(Part):
 
 
 class LoadGenRun(Part):
-    """One scenario driven by MLPerf's LoadGen."""
+    """One of LoadGen's scenarios."""
 
     latency_ms: Optional[Percentiles] = Field(default=None, description="Per query, ms.")
     samples_per_s: Optional[Amount] = Field(default=None, description="Throughput.")
     queries: Optional[Count] = Field(default=None, description="How many samples were answered.")
     valid: Optional[bool] = Field(
-        default=None, description="LoadGen's own verdict on the run's length and count."
+        default=None, description="LoadGen's own verdict on the run's length and count; null: it gave none."
     )
 
 
 class LoadGen(Part):
-    """Figures of MLPerf's LoadGen, kept apart from our own."""
+    """LoadGen's scenarios, kept apart from our own measurements."""
 
     note: Literal["not an MLPerf result"] = Field(
         default="not an MLPerf result", description="Always this sentence."
     )
-    version: Optional[Text] = Field(default=None, description="Version of mlcommons-loadgen.")
+    driver: Literal["mlcommons-loadgen", "own loop"] = Field(
+        default="mlcommons-loadgen",
+        description="`mlcommons-loadgen`: MLPerf's LoadGen; `own loop`: ours, of the same rules, where it is missing.",
+    )
+    version: Optional[Text] = Field(
+        default=None, description="Version of mlcommons-loadgen; null: not known, or it did not drive."
+    )
     subject: Text = Field(
         default="result", description="What was driven: `result`, unless it says otherwise."
     )
     single_stream: Optional[LoadGenRun] = Field(default=None, description="One query at a time.")
     offline: Optional[LoadGenRun] = Field(default=None, description="All samples at once.")
+
+    @model_validator(mode="after")
+    def _own_loop_is_no_loadgen(self) -> LoadGen:
+        if self.driver == "own loop":
+            runs = [run for run in (self.single_stream, self.offline) if run is not None]
+            if self.version is not None or any(run.valid is not None for run in runs):
+                raise ValueError(
+                    "our own loop drove: there is no version of LoadGen and no verdict of its own"
+                )
+        return self
 
 
 class BundleInfo(Part):
@@ -328,7 +344,7 @@ class Device(Part):
     baselines: Baselines = Field(default_factory=Baselines, description="The teacher here.")
     result: Optional[Result] = Field(default=None, description="What ships here.")
     speedup: dict[str, Speedup] = Field(default_factory=dict, description="Per workload.")
-    loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's figures; not an MLPerf result.")
+    loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's scenarios; not an MLPerf result.")
     versions: dict[Text, Text] = Field(
         default_factory=dict, description="Versions that matter, on the device."
     )
