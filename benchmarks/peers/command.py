@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     progress = Console(stderr=True, highlight=False)
 
     def say(text: str) -> None:
-        progress.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False)
+        progress.print(f"{time.strftime('%H:%M:%S')} {text}", markup=False, soft_wrap=True)
 
     try:
         setups = select_setups(options.setups)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,10 @@ _ANSWERS_LIMIT_S = 1800.0
 
 @dataclass
 class Entry:
-    """What is known of one setup: its model, how it was loaded, its logits [texts, labels]; or why there is none."""
+    """What is known of one setup: its model, its logits [texts, labels]; or why there is none."""
 
     setup: Setup
     artefact: Artefact | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
     logits: np.ndarray[Any, np.dtype[np.float64]] | None = None
     error: str | None = None
 
@@ -79,13 +78,14 @@ class Grid:
         if samples.rounds >= rounds or not able:
             return samples, True
         self._say(f"{self.subject.data}: loading {len(able)} workers")
-        workers = {entry.setup.name: self._worker(entry) for entry in able}
+        workers = {entry.setup.name: self._worker(entry, timed=True) for entry in able}
         try:
             # One at a time: what inductor and OpenVINO find out while loading must not be disturbed.
             for name, worker in workers.items():
                 try:
-                    worker.ask({"do": "load"}, limit_s=_LOAD_LIMIT_S)
+                    loaded = worker.ask({"do": "load"}, limit_s=_LOAD_LIMIT_S)
                     worker.settle()
+                    samples.settings[name] = {**loaded["settings"], "load_s": round(loaded["load_s"], 3)}
                 except EvidenceError as error:
                     samples.errors[name] = f"while loading: {error}"
             done = take_turns(
@@ -140,30 +140,31 @@ class Grid:
         )
 
     def _answers(self, entry: Entry) -> None:
-        """Fill in the logits of all test texts and the settings of the loaded model, kept or asked for."""
+        """Fill in the logits of all test texts, kept or asked for."""
         path = self.folder / "answers" / f"{entry.setup.name}.json"
         key = self._subject_key(entry)
         content = _kept(path, key)
         if content is None:
             self._say(f"{self.subject.data}, {entry.setup.name}: {len(self.subject.test.texts)} test texts")
-            worker = self._worker(entry)
+            worker = self._worker(entry, timed=False)
             try:
-                loaded = worker.ask({"do": "load"}, limit_s=_LOAD_LIMIT_S)
+                worker.ask({"do": "load"}, limit_s=_LOAD_LIMIT_S)
                 answers = worker.ask({"do": "answers"}, limit_s=_ANSWERS_LIMIT_S)
             finally:
                 worker.stop()
-            content = {"key": key, **loaded, **answers}
+            content = {"key": key, **answers}
             write_document(path, content)
         entry.logits = np.asarray(content["logits"], dtype=np.float64)
-        entry.settings = {**content["settings"], "load_s": round(content["load_s"], 3)}
         wanted = (len(self.subject.test.texts), len(self.subject.label_names))
         if entry.logits.shape != wanted:
             raise EvidenceError(f"logits of shape {entry.logits.shape}, expected {wanted}")
         if not np.isfinite(entry.logits).all():
             raise EvidenceError("some logits are not finite")
 
-    def _worker(self, entry: Entry) -> Worker:
+    def _worker(self, entry: Entry, *, timed: bool) -> Worker:
         assert entry.artefact is not None
+        # Answers need no speed, and one thread waits for no other where the machine is busy.
+        threads = self._threads if timed else 1
         setup = entry.setup
         job = self.folder / "workers" / f"{setup.name}.json"
         write_document(
@@ -172,14 +173,15 @@ class Grid:
                 "backend": setup.backend,
                 "model": str(entry.artefact.model),
                 "inputs": str(self._inputs(setup.name == OURS)),
-                "threads": self._threads,
+                "threads": threads,
+                "timed": timed,
             },
         )
         python = self._environments.python(setup.environment)
         return Worker(
             setup.name,
             [str(python), str(INSIDE / "worker.py"), str(job)],
-            variables=self._environments.variables(self._threads),
+            variables=self._environments.variables(threads),
             folder=job.parent,
             log=job.with_suffix(".log"),
         )

@@ -116,7 +116,7 @@ def setups_of(entries: Mapping[str, Entry], samples: Samples) -> dict[str, Any]:
             "environment": entry.setup.environment,
             "made": {} if entry.artefact is None else dict(entry.artefact.how),
             "versions": {} if entry.artefact is None else dict(entry.artefact.versions),
-            "run": entry.settings,
+            "run": samples.settings.get(name, {}),
             "ships": [] if entry.artefact is None else [path.name for path in entry.artefact.ships],
             "core_used_while_others_ran": samples.idle.get(name),
         }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from evidence.table import EvidenceError, write_document
 
@@ -28,7 +29,8 @@ LIMIT_S = 120.0
 class Samples:
     """Seconds of every timed call by setup and workload, in whole rounds, and who failed on the way.
 
-    ``idle``: the share of a core that each worker used while another one was timed.
+    ``idle``: the share of a core that each worker used while another one was timed. ``settings``: what each worker
+    said of how its model was loaded.
     """
 
     key: str
@@ -36,6 +38,7 @@ class Samples:
     seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     measured: str = ""
 
 

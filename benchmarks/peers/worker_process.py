@@ -64,7 +64,7 @@ class Worker:
         try:
             pipe.write(json.dumps(dict(order)).encode() + b"\n")
             pipe.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it was stopped before
             raise EvidenceError(self._how_it_ended()) from error
 
     def answer(self, *, limit_s: float) -> dict[str, Any]:

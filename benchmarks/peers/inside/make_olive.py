@@ -16,6 +16,7 @@ def main() -> None:
     made = job.output / "olive"
     arguments = ["auto-opt", "-m", str(job.teacher), "-t", "text-classification", "--device", "cpu"]
     arguments += ["--provider", "CPUExecutionProvider", "--precision", "int8", "--log_level", "1"]
+    arguments += ["--disable_telemetry"]
     olive = Path(sys.executable).with_name("olive")
     subprocess.run([olive, *arguments, "-o", made], cwd=job.output, check=True, stdin=subprocess.DEVNULL)
     models = sorted(made.rglob("*.onnx"))

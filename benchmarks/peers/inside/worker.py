@@ -1,8 +1,9 @@
 """Runs in a peer's own environment: ``python worker.py JOB.json``. Answers orders on stdin, one line of JSON each.
 
-The job names a backend, its model and the inputs. Orders: ``{"do": "load"}``, ``{"do": "time", "workload", "first",
-"calls", "warm_for_s"}`` for that many timed calls beginning with input number ``first``, ``{"do": "answers"}`` for
-the logits of all texts, each alone, and ``{"do": "stop"}``. Between orders it waits on stdin and computes nothing.
+The job names a backend, its model, the inputs, the threads, and whether it is going to be timed. Orders:
+``{"do": "load"}``, ``{"do": "time", "workload", "first", "calls", "warm_for_s"}`` for that many timed calls beginning
+with input number ``first``, ``{"do": "answers"}`` for the logits of all texts, each alone, and ``{"do": "stop"}``.
+Between orders it waits on stdin and computes nothing.
 Whatever goes wrong is answered as ``{"error": ...}``. What libraries print goes to stderr.
 """
 
@@ -32,7 +33,7 @@ class Subject:
         self.texts = [feed([ids]) for ids in inputs["texts"]]
         self.workloads = {name: [feed(rows) for rows in calls] for name, calls in inputs["workloads"].items()}
         # Whatever is compiled for a shape when it first comes up is compiled here.
-        for feeds in self.workloads.values():
+        for feeds in self.workloads.values() if job["timed"] else ():
             for item in feeds:
                 self.run(item)
 
