@@ -31,7 +31,11 @@ def convert(job: Job) -> Any:
     example = {name: torch.ones((2, 8), dtype=torch.int64) for name in _INPUTS}
     shapes = [(name, [-1, -1], ov.Type.i64) for name in _INPUTS]
     with torch.no_grad():
-        return ov.convert_model(model, example_input=example, input=shapes)
+        converted = ov.convert_model(model, example_input=example, input=shapes)
+    # Each also has the name that it had in the traced graph, a number, which may come first.
+    for item in converted.inputs:
+        item.get_tensor().set_names(item.get_names() & set(_INPUTS))
+    return converted
 
 
 def main() -> None:
