@@ -1,0 +1,176 @@
+"""Making up for what was pruned, layer by layer, without training.
+
+Source: Park, Choi and Kang 2024, "K-prune", arXiv:2308.03449, section 3.3 (knowledge reconstruction): after cutting,
+the weights of a map are fitted by least squares so that the layer gives again what it gave before pruning, on the inputs
+that it really gets from the pruned layers before it. Frantar and Alistarh 2022 (arXiv:2208.11580, appendix) do the same
+in their sequential mode.
+
+With z the sum that a block's normalization reads (the block's input r and its map's output y = V x + b) in the model
+before pruning, and r', x' the same in the pruned one, the fit is
+
+    min over V, b of  E | z - r' - (V x' + b) |^2  +  ridge |V - V_now|^2
+
+so the map also makes up for what earlier layers lost. Of the last layer the first position alone counts: the head reads no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pocketformer.compress.families import encoder_layers, family_of, linear_part
+from pocketformer.compress.prune.moments import PRUNED_MAPS
+from pocketformer.compress.prune.obs_core import least_squares
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+    from transformers import PreTrainedModel
+
+    Batch = dict[str, torch.Tensor]
+    # For each layer and each of its two blocks, for each batch: what the normalization reads.
+    Sums = list[tuple[list[torch.Tensor], list[torch.Tensor]]]
+
+
+def block_sums(model: PreTrainedModel, batches: Sequence[Batch]) -> Sums:
+    """What the normalizations of both blocks of every layer read, [batch, tokens, hidden] for every batch."""
+    import torch
+
+    layers = encoder_layers(model, family_of(model))
+    sums: Sums = [([], []) for _ in layers]
+    with _listening(
+        [(norm, found.append) for layer, pair in zip(layers, sums, strict=True)
+         for norm, found in zip(_norms(layer), pair, strict=True)]
+    ), torch.inference_mode():  # fmt: skip
+        for batch in batches:
+            model(**batch)
+    return sums
+
+
+def reconstruct(model: PreTrainedModel, sums: Sums, batches: Sequence[Batch], *, ridge: float) -> None:
+    """Refit the pruned maps of ``model`` in place, first layer to last, to give ``sums`` again.
+
+    ``sums`` come from ``block_sums`` of the model before pruning on the same ``batches``; ``ridge`` is a share of the
+    inputs' mean variance.
+    """
+    import torch
+
+    family = family_of(model)
+    layers = encoder_layers(model, family)
+    calls = _first_calls(model, layers[0], batches)
+    masks = [batch["attention_mask"].bool() for batch in batches]
+    for index, layer in enumerate(layers):
+        if index == len(layers) - 1:
+            masks = [_first_position(mask) for mask in masks]
+        for part, norm, wanted in zip(PRUNED_MAPS, _norms(layer), sums[index], strict=True):
+            _refit(layer, linear_part(layer, family, part), norm, calls, masks, wanted, ridge)
+        with torch.inference_mode():
+            calls = [((_run(layer, call), *call[0][1:]), call[1]) for call in calls]
+
+
+Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+def _refit(
+    layer: nn.Module,
+    linear: nn.Linear,
+    norm: nn.Module,
+    calls: Sequence[Call],
+    masks: Sequence[torch.Tensor],
+    wanted: Sequence[torch.Tensor],
+    ridge: float,
+) -> None:
+    import torch
+
+    inputs: list[torch.Tensor] = []
+    now: list[torch.Tensor] = []
+    count, squares, cross, mean, target_mean = 0, 0.0, 0.0, 0.0, 0.0  # type: Any, Any, Any, Any, Any
+    with _listening([(linear, inputs.append), (norm, now.append)]), torch.inference_mode():
+        for call, mask, before in zip(calls, masks, wanted, strict=True):
+            _run(layer, call)
+            x = inputs.pop()[mask]
+            target = linear(x) + (before - now.pop())[mask]
+            inputs.clear()  # of the call just made to find the map's own output
+            count += len(x)
+            squares = squares + (x.T @ x).double().numpy()
+            cross = cross + (target.T @ x).double().numpy()
+            mean = mean + x.sum(dim=0).double().numpy()
+            target_mean = target_mean + target.sum(dim=0).double().numpy()
+    mean, target_mean = mean / count, target_mean / count
+    covariance = squares / count - np.outer(mean, mean)
+    weight = least_squares(
+        cross / count - np.outer(target_mean, mean),
+        covariance,
+        linear.weight.detach().double().numpy(),
+        ridge * float(np.trace(covariance)) / len(covariance) + 1e-12,
+    )
+    with torch.no_grad():
+        linear.weight.copy_(torch.from_numpy(weight))
+        if linear.bias is not None:
+            linear.bias.copy_(torch.from_numpy(target_mean - weight @ mean))
+
+
+def _norms(layer: nn.Module) -> list[nn.Module]:
+    """The normalizations after attention and after the feed-forward network, as all these families order them."""
+    from torch import nn
+
+    return [module for module in layer.modules() if isinstance(module, nn.LayerNorm)]
+
+
+class _Reached(Exception):
+    """Ends a forward pass where what was wanted of it is known."""
+
+
+def _first_calls(model: PreTrainedModel, layer: nn.Module, batches: Sequence[Batch]) -> list[Call]:
+    """The arguments with which the encoder calls its first layer."""
+    import torch
+
+    calls: list[Call] = []
+
+    def stop(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        calls.append((args, kwargs))
+        raise _Reached
+
+    hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with torch.inference_mode():
+            for batch in batches:
+                try:
+                    model(**batch)
+                except _Reached:
+                    continue
+    finally:
+        hook.remove()
+    return calls
+
+
+def _run(layer: nn.Module, call: Call) -> torch.Tensor:
+    import torch
+
+    output = layer(*call[0], **call[1])
+    hidden: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
+    return hidden
+
+
+def _first_position(mask: torch.Tensor) -> torch.Tensor:
+    first = mask.clone()
+    first[:, 1:] = False
+    return first
+
+
+@contextmanager
+def _listening(pairs: Sequence[tuple[nn.Module, Callable[[torch.Tensor], None]]]) -> Iterator[None]:
+    """Each listener hears the input of its module whenever that runs."""
+
+    def hook(listener: Callable[[torch.Tensor], None]) -> Callable[..., None]:
+        return lambda _module, inputs: listener(inputs[0])
+
+    hooks = [module.register_forward_pre_hook(hook(listener)) for module, listener in pairs]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
