@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.compress.data import DataConfig, Dataset, prepare_splits, read_test, splits
@@ -30,7 +30,7 @@ def many(label: str, count: int, start: int = 0) -> list[Row]:
 _COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 40), min_size=2)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(counts=_COUNTS, fraction=st.floats(0.05, 0.5), seed=st.integers(0, 5), shuffle=st.randoms())
 def test_carved_validation(
     tmp_path: Path, counts: dict[str, int], fraction: float, seed: int, shuffle: random.Random
