@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo record-demo test test-fast lint format docs evidence-demo evidence-devices clean
+.PHONY: install demo record-demo test test-fast lint format docs evidence-demo evidence-devices evidence-search clean
 
 install: .venv/.installed
 
@@ -50,6 +50,10 @@ evidence-demo: install
 # Measures what the project claims for devices; ROWS=id,id runs some rows alone.
 evidence-devices: install
 	$(BIN)/python benchmarks/evidence_devices.py $(if $(ROWS),--rows $(ROWS))
+
+# Measures what the project claims for its search; ROWS=id,id runs some rows alone.
+evidence-search: install
+	$(BIN)/python benchmarks/evidence_search.py $(if $(ROWS),--rows $(ROWS))
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -23,20 +23,25 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Level:
-    """How many structures of a block stay, what they cost, and the error that this makes. Any units, all levels' alike."""
+    """How many structures of a block stay, what they cost, and the error that this makes, in any units."""
 
     kept: int
     cost: float
     error: float
 
 
-def allocate(blocks: Sequence[Sequence[Level]], limit: float, *, steps: int = 5000) -> tuple[Level, ...] | None:
+def allocate(
+    blocks: Sequence[Sequence[Level]], limit: float, *, steps: int = 5000
+) -> tuple[Level, ...] | None:
     """One level of each block, with the least total error among those whose total cost is at most ``limit``.
 
     Of equal errors the cheaper wins. None when even the cheapest levels cost more.
     """
     if limit <= 0:
         return None
+    freely = tuple(min(levels, key=lambda level: (level.error, level.cost)) for levels in blocks)
+    if sum(level.cost for level in freely) <= limit:
+        return freely  # which rounding up might have refused
     best = np.zeros(steps + 1)
     taken: list[np.ndarray] = []
     units: list[list[int]] = []

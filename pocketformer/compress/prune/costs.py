@@ -1,4 +1,4 @@
-"""What blocks of an encoder cost, so that pruning can spend where it buys most. Numbers only; measuring is elsewhere."""
+"""What blocks of an encoder cost, so that pruning takes where it saves most. Numbers only; measuring is elsewhere."""
 
 from __future__ import annotations
 

@@ -6,9 +6,9 @@ outputs, F = sum over a text's tokens of g g^T. A small change dy of the output 
 about dy^T F dy (the Kronecker-factored form of the Gauss-Newton matrix: Martens and Grosse 2015, arXiv:1503.05671;
 for pruning: van der Ouderaa et al. 2024, "The LLM Surgeon", arXiv:2312.17244, section 3).
 
-Differentiated are the logits, along random directions: with e ~ N(0, I), the mean of (J^T e)(J^T e)^T is J^T J. No labels are needed, and every text
-counts, also those of which a trained model is so sure that its loss has no gradient left. Tokens count by their gradients: in the last layer the
-first position alone.
+Differentiated are the logits, along random directions: with e ~ N(0, I), the mean of (J^T e)(J^T e)^T is J^T J. No
+labels are needed, and every text counts, also those of which a trained model is so sure that its loss has no gradient
+left. Tokens count by their gradients: in the last layer the first position alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PRUNED_MAPS = ("attention_output", "ffn_out")
 
 @dataclass(frozen=True, kw_only=True)
 class Moments:
-    """Of one map: ``covariance`` [inputs, inputs] and ``mean`` [inputs] of its inputs, tokens weighted by their gradients.
+    """Of one map: ``covariance`` [inputs, inputs] and ``mean`` [inputs] of its inputs, tokens weighted by gradients.
 
     ``metric_root`` [rank, outputs] is R with R^T R = F, so that |R dy|^2 is what an error of the output costs.
     """
@@ -47,6 +47,8 @@ class Moments:
 
 @dataclass
 class _Sums:
+    # Inputs are counted from here: far from it, float32 has no digits left for how little they vary.
+    origin: Any = None
     weight: float = 0.0
     inputs: Any = 0.0
     products: Any = 0.0
@@ -67,7 +69,9 @@ def collect_moments(
     import torch
 
     family = family_of(model)
-    maps = [linear_part(layer, family, part) for layer in encoder_layers(model, family) for part in PRUNED_MAPS]
+    maps = [
+        linear_part(layer, family, part) for layer in encoder_layers(model, family) for part in PRUNED_MAPS
+    ]
     sums = [_Sums() for _ in maps]
     generator = torch.Generator().manual_seed(seed)
     texts = 0
@@ -91,6 +95,9 @@ def collect_moments(
 
 
 def _add(total: _Sums, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
+    if total.origin is None:
+        total.origin = inputs.mean(dim=0)
+    inputs = inputs - total.origin
     squared = gradient.square().sum(dim=-1, keepdim=True)
     weighted = inputs * squared.sqrt()
     total.weight += float(squared.sum())
@@ -104,7 +111,7 @@ def _moments(total: _Sums, texts: int) -> Moments:
     mean = total.inputs / weight
     return Moments(
         covariance=total.products / weight - np.outer(mean, mean),
-        mean=mean,
+        mean=mean + total.origin.double().numpy(),
         metric_root=_root(total.gradients / texts),
     )
 

@@ -1,37 +1,21 @@
-"""Pruning heads and neurons by optimal brain surgeon, at whatever cost may stay (``obs_core``, ``allocation_core``).
+"""Pruning heads and neurons of a model by optimal brain surgeon (``obs_core``).
 
-What takes long is done once: the moments, and the order in which each block's structures go. A model for a cost is then
-cut in seconds, so that many costs can be tried.
+What takes long is done once: the moments, and the order in which each block's structures go. A model is then cut to any
+size in seconds.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pocketformer.compress.families import (
-    EncoderFamily,
-    encoder_layers,
-    family_of,
-    ffn_width,
-    head_count,
-    head_size,
-    linear_part,
-)
-from pocketformer.compress.prune.allocation_core import Level, allocate
-from pocketformer.compress.prune.costs import BlockCosts
+from pocketformer.compress.families import EncoderFamily, encoder_layers, family_of, head_size, linear_part
+from pocketformer.compress.prune.choosing import LayerPaths
 from pocketformer.compress.prune.moments import PRUNED_MAPS, Moments
-from pocketformer.compress.prune.obs_core import (
-    RemovalPath,
-    columns_of,
-    compensated,
-    damped,
-    removal_path,
-)
+from pocketformer.compress.prune.obs_core import columns_of, compensated, damped, removal_path
 from pocketformer.compress.prune.removal import keep_parts
 from pocketformer.compress.prune.saliency_core import LayerChoice
 
@@ -40,14 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _DAMPING = 0.01  # of the inputs' mean variance, as in the papers
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerPaths:
-    """The orders in which a layer's heads and its neurons go."""
-
-    heads: RemovalPath
-    neurons: RemovalPath
 
 
 def obs_paths(model: PreTrainedModel, moments: Sequence[tuple[Moments, Moments]]) -> list[LayerPaths]:
@@ -65,42 +41,6 @@ def obs_paths(model: PreTrainedModel, moments: Sequence[tuple[Moments, Moments]]
         )
         paths.append(LayerPaths(heads=heads, neurons=neurons))
     return paths
-
-
-def choose_within(
-    paths: Sequence[LayerPaths], costs: BlockCosts, limit: float, *, width_multiple: int
-) -> list[LayerChoice] | None:
-    """What stays when the encoder may cost ``limit`` (in the unit of ``costs``, ``rest`` included) and errs least.
-
-    At least one head and ``width_multiple`` neurons of each layer stay. None when even these cost more.
-    """
-    blocks: list[list[Level]] = []
-    for index, layer in enumerate(paths):
-        last = index == len(paths) - 1
-        heads, width = len(layer.heads.order), len(layer.neurons.order)
-        blocks.append(
-            [
-                Level(n, costs.of_attention(n, last=last), layer.heads.error(n))
-                for n in range(1, heads + 1)
-            ]
-        )
-        counts = sorted({*range(min(width_multiple, width), width + 1, width_multiple), width})
-        blocks.append([Level(n, costs.of_ffn(n, last=last), layer.neurons.error(n)) for n in counts])
-    chosen = allocate(blocks, limit - costs.rest)
-    if chosen is None:
-        return None
-    counts = [level.kept for level in chosen]
-    return choose_counts(paths, counts[::2], counts[1::2])
-
-
-def choose_counts(
-    paths: Sequence[LayerPaths], heads: Sequence[int], neurons: Sequence[int]
-) -> list[LayerChoice]:
-    """The ``heads[l]`` heads and ``neurons[l]`` neurons of each layer l that stay longest."""
-    return [
-        LayerChoice(heads=layer.heads.kept(h), neurons=layer.neurons.kept(n))
-        for layer, h, n in zip(paths, heads, neurons, strict=True)
-    ]
 
 
 def cut_and_compensate(
@@ -129,11 +69,12 @@ def cut_and_compensate(
     return smaller
 
 
-def sizes(model: PreTrainedModel) -> tuple[list[int], list[int]]:
-    """The heads and the feed-forward widths of each layer."""
+def map_weights(model: PreTrainedModel) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The weights [outputs, inputs] of both maps of every layer whose inputs are pruned."""
     family = family_of(model)
+    first, second = PRUNED_MAPS
     layers = encoder_layers(model, family)
-    return [head_count(layer, family) for layer in layers], [ffn_width(layer, family) for layer in layers]
+    return [(_weight(layer, family, first), _weight(layer, family, second)) for layer in layers]
 
 
 def _weight(layer: nn.Module, family: EncoderFamily, part: str) -> np.ndarray:

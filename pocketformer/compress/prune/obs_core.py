@@ -4,15 +4,15 @@ Sources: Hassibi and Stork 1993 (optimal brain surgeon); Frantar and Alistarh 20
 arXiv:2208.11580, algorithm 1; Kurtic, Frantar and Alistarh 2023, "ZipLM", arXiv:2302.04089, section 3.1, for whole
 structures (all columns of a head, or the one column of a neuron).
 
-Let y = W x + b with W [outputs, inputs], and let C be the covariance of x over many tokens. Setting the columns S of W
-to zero and changing the other columns and b as well as can be raises the mean squared error of y by
+Let y = W x + b with W [outputs, inputs], and let C be the covariance of x over many tokens. Setting the columns S of
+W to zero and changing the other columns and b as well as can be raises the mean squared error of y by
 
     rise(S) = tr( W_S (C^-1_SS)^-1 W_S^T ),      W <- W - W_S (C^-1_SS)^-1 C^-1_S:
 
-The covariance stands where the papers have the mean of x x^T, because the bias may change with the weights: after it has
-taken up b <- b + (W_old - W_new) mean(x), only what varies is left to be fitted. The inverse for what remains follows
-without another inversion, C^-1 <- C^-1 - C^-1_:S (C^-1_SS)^-1 C^-1_S:, so the structures go one by one, each time the
-one with the smallest rise (``removal_path``).
+The covariance stands where the papers have the mean of x x^T, because the bias may change with the weights: after it
+has taken up b <- b + (W_old - W_new) mean(x), only what varies is left to be fitted. The inverse for what remains
+follows without another inversion, C^-1 <- C^-1 - C^-1_:S (C^-1_SS)^-1 C^-1_S:, so the structures go one by one, each
+time the one with the smallest rise (``removal_path``).
 
 The weights after many removals are those of one least-squares fit on the columns that stay (``least_squares``), so a
 path need not carry them: its order and its errors are enough, and the fit is made for the level that is taken. The same

@@ -1,8 +1,8 @@
 """Making up for what was pruned, layer by layer, without training.
 
 Source: Park, Choi and Kang 2024, "K-prune", arXiv:2308.03449, section 3.3 (knowledge reconstruction): after cutting,
-the weights of a map are fitted by least squares so that the layer gives again what it gave before pruning, on the inputs
-that it really gets from the pruned layers before it. Frantar and Alistarh 2022 (arXiv:2208.11580, appendix) do the same
+the weights of a map are fitted by least squares so that the layer gives again what it gave before pruning, on the
+inputs that it really gets from the pruned layers before it. Frantar and Alistarh 2022 (arXiv:2208.11580) do the same
 in their sequential mode.
 
 With z the sum that a block's normalization reads (the block's input r and its map's output y = V x + b) in the model
@@ -10,13 +10,16 @@ before pruning, and r', x' the same in the pruned one, the fit is
 
     min over V, b of  E | z - r' - (V x' + b) |^2  +  ridge |V - V_now|^2
 
-so the map also makes up for what earlier layers lost. Of the last layer the first position alone counts: the head reads no other.
+so the map also makes up for what earlier layers lost. Of the last layer the first position alone counts: the head
+reads no other.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,39 +69,66 @@ def reconstruct(model: PreTrainedModel, sums: Sums, batches: Sequence[Batch], *,
         if index == len(layers) - 1:
             masks = [_first_position(mask) for mask in masks]
         for part, norm, wanted in zip(PRUNED_MAPS, _norms(layer), sums[index], strict=True):
-            _refit(layer, linear_part(layer, family, part), norm, calls, masks, wanted, ridge)
+            linear = linear_part(layer, family, part)
+            with torch.inference_mode():
+                seen = [_observe(layer, linear, norm, call) for call in calls]
+            _refit(linear, seen, masks, wanted, ridge)
+        # What the layer gives is what its last normalization makes of the new sum.
         with torch.inference_mode():
-            calls = [((_run(layer, call), *call[0][1:]), call[1]) for call in calls]
+            outputs = [norm(one.residual + linear(one.inputs)) for one in seen]
+        calls = [((hidden, *args[1:]), kwargs) for hidden, (args, kwargs) in zip(outputs, calls, strict=True)]
 
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What a map reads, and what is added to what it gives."""
+
+    inputs: torch.Tensor
+    residual: torch.Tensor
+
+
+def _observe(layer: nn.Module, linear: nn.Linear, norm: nn.Module, call: Call) -> _Seen:
+    """Run a layer as far as the normalization after ``linear``."""
+    inputs: list[torch.Tensor] = []
+    found: list[torch.Tensor] = []
+
+    def reached(read: torch.Tensor) -> None:
+        found.append(read)
+        raise _EndError
+
+    with _listening([(linear, inputs.append), (norm, reached)]), contextlib.suppress(_EndError):
+        layer(*call[0], **call[1])
+    return _Seen(inputs=inputs[0], residual=found[0] - linear(inputs[0]))
+
+
 def _refit(
-    layer: nn.Module,
     linear: nn.Linear,
-    norm: nn.Module,
-    calls: Sequence[Call],
+    seen: Sequence[_Seen],
     masks: Sequence[torch.Tensor],
     wanted: Sequence[torch.Tensor],
     ridge: float,
 ) -> None:
     import torch
 
-    inputs: list[torch.Tensor] = []
-    now: list[torch.Tensor] = []
-    count, squares, cross, mean, target_mean = 0, 0.0, 0.0, 0.0, 0.0  # type: Any, Any, Any, Any, Any
-    with _listening([(linear, inputs.append), (norm, now.append)]), torch.inference_mode():
-        for call, mask, before in zip(calls, masks, wanted, strict=True):
-            _run(layer, call)
-            x = inputs.pop()[mask]
-            target = linear(x) + (before - now.pop())[mask]
-            inputs.clear()  # of the call just made to find the map's own output
-            count += len(x)
-            squares = squares + (x.T @ x).double().numpy()
-            cross = cross + (target.T @ x).double().numpy()
-            mean = mean + x.sum(dim=0).double().numpy()
-            target_mean = target_mean + target.sum(dim=0).double().numpy()
+    count = 0
+    # Far from their means, float32 has no digits left for how little inputs vary.
+    origin = seen[0].inputs[masks[0]].mean(dim=0)
+    target_origin = wanted[0][masks[0]].mean(dim=0)
+    squares: Any = 0.0
+    cross: Any = 0.0
+    mean: Any = 0.0
+    target_mean: Any = 0.0
+    for one, mask, before in zip(seen, masks, wanted, strict=True):
+        x = one.inputs[mask] - origin
+        target = (before - one.residual)[mask] - target_origin
+        count += len(x)
+        squares = squares + (x.T @ x).double().numpy()
+        cross = cross + (target.T @ x).double().numpy()
+        mean = mean + x.sum(dim=0).double().numpy()
+        target_mean = target_mean + target.sum(dim=0).double().numpy()
     mean, target_mean = mean / count, target_mean / count
     covariance = squares / count - np.outer(mean, mean)
     weight = least_squares(
@@ -110,6 +140,7 @@ def _refit(
     with torch.no_grad():
         linear.weight.copy_(torch.from_numpy(weight))
         if linear.bias is not None:
+            mean, target_mean = mean + origin.double().numpy(), target_mean + target_origin.double().numpy()
             linear.bias.copy_(torch.from_numpy(target_mean - weight @ mean))
 
 
@@ -120,7 +151,7 @@ def _norms(layer: nn.Module) -> list[nn.Module]:
     return [module for module in layer.modules() if isinstance(module, nn.LayerNorm)]
 
 
-class _Reached(Exception):
+class _EndError(Exception):
     """Ends a forward pass where what was wanted of it is known."""
 
 
@@ -132,27 +163,17 @@ def _first_calls(model: PreTrainedModel, layer: nn.Module, batches: Sequence[Bat
 
     def stop(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         calls.append((args, kwargs))
-        raise _Reached
+        raise _EndError
 
     hook = layer.register_forward_pre_hook(stop, with_kwargs=True)
     try:
         with torch.inference_mode():
             for batch in batches:
-                try:
+                with contextlib.suppress(_EndError):
                     model(**batch)
-                except _Reached:
-                    continue
     finally:
         hook.remove()
     return calls
-
-
-def _run(layer: nn.Module, call: Call) -> torch.Tensor:
-    import torch
-
-    output = layer(*call[0], **call[1])
-    hidden: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
-    return hidden
 
 
 def _first_position(mask: torch.Tensor) -> torch.Tensor:

@@ -21,10 +21,11 @@ _FEWEST_POSITIONS = 128
 
 
 def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepResult[Path]:
-    """Remove layers, heads and neurons of ``model_dir`` by their saliency on the train split."""
+    """Remove layers, heads and neurons of ``model_dir`` that the texts of the train split need least."""
     from pocketformer.compress.models import load_classifier, save_classifier
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
     from pocketformer.compress.prune.structure import prune_structure
+    from pocketformer.compress.prune.without_training import prune_without_training
 
     model = load_classifier(model_dir)
     notes: list[str] = []
@@ -34,8 +35,12 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
         model = select_layers(model, chosen)
         notes.append(f"layers {', '.join(map(str, chosen))} of {total} stay")
     metrics: dict[str, float] = {}
-    if (config.heads, config.ffn) != (1.0, 1.0):
-        result = prune_structure(model, config, _saliency_batches(model_dir, config, context))
+    if config.changes_width:
+        if config.method == "obs":
+            result = prune_without_training(model, model_dir, config, context)
+        else:
+            batches = _saliency_batches(model_dir, config, context)
+            result = prune_structure(model, config, batches, context.costs)
         model, metrics = result.output, dict(result.metrics)
         notes += result.notes
     save_classifier(model, model_dir, context.output)

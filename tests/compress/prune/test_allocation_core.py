@@ -14,7 +14,9 @@ def _blocks(seed: int, whole: bool) -> list[list[Level]]:
     rng = np.random.default_rng(seed)
     return [
         [
-            Level(kept, float(rng.integers(0, 30)) if whole else float(rng.random() * 30), float(rng.random()))
+            Level(
+                kept, float(rng.integers(0, 30)) if whole else float(rng.random() * 30), float(rng.random())
+            )
             for kept in range(rng.integers(1, 6))
         ]
         for _ in range(4)

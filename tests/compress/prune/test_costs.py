@@ -41,7 +41,5 @@ def test_products_are_counted_as_an_encoder_makes_them() -> None:
 
 
 def test_without_the_narrowed_graph_the_last_layer_costs_like_the_others() -> None:
-    costs = multiply_accumulates(
-        hidden=8, head_size=4, heads=2, width=16, tokens=5, one_position=False
-    )
+    costs = multiply_accumulates(hidden=8, head_size=4, heads=2, width=16, tokens=5, one_position=False)
     assert costs.total([2, 2], [16, 16]) == pytest.approx(2 * costs.total([2], [16]))

@@ -97,11 +97,9 @@ def test_the_damped_fit_equals_the_weights_of_damped_elimination() -> None:
 
 
 def test_a_strong_ridge_keeps_the_prior() -> None:
-    weight, _, tokens = _problem(5, 9)
+    _, _, tokens = _problem(5, 9)
     prior = np.full((5, 3), 0.5)
-    fitted = least_squares(
-        np.zeros((5, 3)), np.cov(tokens[:, :3].T, bias=True), prior, 1e9
-    )
+    fitted = least_squares(np.zeros((5, 3)), np.cov(tokens[:, :3].T, bias=True), prior, 1e9)
     np.testing.assert_allclose(fitted, prior, atol=1e-5)
 
 
