@@ -134,6 +134,9 @@ def data_options(required: bool) -> Callable[[Command], Command]:
                 click.option("--test", type=PATH, help="Held-out file; read once, at the end."),
                 click.option("--validation", type=PATH, help="Default: a tenth of --train."),
                 click.option(
+                    "--unlabeled", type=PATH, help="More texts like these, to distil on; needs no labels."
+                ),
+                click.option(
                     "--text-column", default="text", show_default=True, help="Its name in the files."
                 ),
                 click.option("--label-column", default="label", show_default=True, help="'none': no labels."),
@@ -205,13 +208,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def data_section(values: dict[str, Any]) -> Optional[dict[str, Any]]:
     """The data section of a recipe from the data options, taken out of ``values``; None without ``--train``."""
     section = {
-        name: values.pop(name) for name in ("train", "test", "validation", "text_column", "label_column")
+        name: values.pop(name)
+        for name in ("train", "test", "validation", "unlabeled", "text_column", "label_column")
     }
     if section["label_column"] == "none":
         section["label_column"] = None
     if section["train"] is None:
-        if section["test"] is not None or section["validation"] is not None:
-            raise click.UsageError("--test and --validation need --train.")
+        if any(section[name] is not None for name in ("test", "validation", "unlabeled")):
+            raise click.UsageError("--test, --validation and --unlabeled need --train.")
         return None
     return {name: value for name, value in section.items() if value is not None or name == "label_column"}
 

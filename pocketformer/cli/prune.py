@@ -16,6 +16,7 @@ from pocketformer.cli.options import PATH, Cost, Count, data_options, data_secti
 @click.option("--layers", type=Count(), help="Layers to keep: a number or a share, spread evenly.")
 @click.option("--heads", type=Count(), help="Heads to keep in a layer: a number or a share.")
 @click.option("--ffn", type=Count(), help="Feed-forward neurons to keep in a layer: a number or a share.")
+@click.option("--hidden", type=Count(), help="Width of the hidden state to keep: a number or a share.")
 @click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
 @click.option(
     "--method",
@@ -36,6 +37,7 @@ def command(
     layers: Any,
     heads: Any,
     ffn: Any,
+    hidden: Any,
     vocabulary: Any,
     method: str,
     allocation: Optional[str],
@@ -53,8 +55,8 @@ def command(
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    amounts = {"layers": layers, "heads": heads, "ffn": ffn, "cost": cost}
-    structure = {name: value for name, value in amounts.items() if value is not None}
+    wanted = {"layers": layers, "heads": heads, "ffn": ffn, "hidden": hidden, "cost": cost}
+    structure = {name: value for name, value in wanted.items() if value is not None}
     if structure:
         structure["method"] = method
         structure["allocation"] = allocation or ("uniform" if cost is None else "latency")
@@ -62,5 +64,7 @@ def command(
     if vocabulary is not None:
         steps.append({"vocabulary": {"size": vocabulary}})
     if not steps:
-        raise click.UsageError("say what to keep: --layers, --heads, --ffn, --cost or --vocabulary.")
+        raise click.UsageError(
+            "say what to keep: --layers, --heads, --ffn, --hidden, --cost or --vocabulary."
+        )
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -29,13 +29,17 @@ from pocketformer.runtime.errors import RecipeError
 
 
 class DataSection(BaseModel):
-    """Where the texts and labels are. Without ``test`` accuracy is not measured, only agreement."""
+    """Where the texts and labels are. Without ``test`` accuracy is not measured, only agreement.
+
+    ``unlabeled``: further texts, of which only the teacher's opinion is learned.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: Path
     validation: Path | None = None
     test: Path | None = None
+    unlabeled: Path | None = None
     text_column: str = "text"
     label_column: str | None = "label"
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
@@ -148,7 +152,7 @@ class Recipe(BaseModel):
         if data is not None:
             paths = {
                 name: folder / value
-                for name in ("train", "validation", "test")
+                for name in ("train", "validation", "test", "unlabeled")
                 if (value := getattr(data, name)) is not None
             }
             data = data.model_copy(update=paths)

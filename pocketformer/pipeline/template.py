@@ -15,6 +15,7 @@ data:
   train: {train}          # CSV, TSV, JSONL or Parquet
   test: {test}            # read once, at the end; leave out: agreement with the teacher is measured
   # validation: validation.csv   # default: a stratified tenth of train
+  # unlabeled: more.csv    # further texts like these, without labels: the student learns what the teacher says of them
   text_column: text
   label_column: label     # null: no labels, the teacher's answers stand in for them
   validation_fraction: 0.1

@@ -47,15 +47,15 @@ def wanted_counts(model: PreTrainedModel, config: PruneConfig) -> tuple[list[int
     heads, widths = sizes(model)
     open_layers = [index not in config.protected_layers for index in range(len(heads))]
     return (
-        [count_of(config.heads, h, 1) if free else h for h, free in zip(heads, open_layers, strict=True)],
+        [kept_count(config.heads, h, 1) if free else h for h, free in zip(heads, open_layers, strict=True)],
         [
-            count_of(config.ffn, w, config.width_multiple) if free else w
+            kept_count(config.ffn, w, config.width_multiple) if free else w
             for w, free in zip(widths, open_layers, strict=True)
         ],
     )
 
 
-def count_of(wanted: int | float, present: int, multiple: int) -> int:
+def kept_count(wanted: int | float, present: int, multiple: int) -> int:
     """A count or share as a count of 1 to ``present``, a multiple of ``multiple`` where that can be."""
     # The small addition keeps 0.7 of 10 from becoming 6 by rounding of binary fractions.
     count = int(wanted * present + 1e-9) if isinstance(wanted, float) else wanted

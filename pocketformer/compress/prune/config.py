@@ -19,6 +19,10 @@ class PruneConfig:
     ``method``: "fisher" removes what has the least saliency, for training to make up for. "obs" also changes the
     weights that stay to make up for what went (``obs_core``, ``reconstruction``), which needs no training after it.
 
+    ``hidden``: the width of the hidden state, a count or a share, rounded down to a multiple of the head size: its
+    principal directions stay. It goes last, and takes from layers with more heads than it has room for those that
+    matter least.
+
     ``allocation``: "uniform" keeps the same in every layer; "global" lets all layers' heads and neurons
     compete for the same number of parameters together, with at least one head and ``width_multiple`` neurons in
     each layer; "latency" lets them compete for the time that they take (``BlockCosts``; multiply-accumulates of
@@ -33,6 +37,7 @@ class PruneConfig:
     layers: int | float = 1.0
     heads: int | float = 1.0
     ffn: int | float = 1.0
+    hidden: int | float = 1.0
     method: Literal["fisher", "obs"] = "fisher"
     allocation: Literal["uniform", "global", "latency"] = "uniform"
     cost: float | Literal["budget"] | None = None
@@ -44,11 +49,16 @@ class PruneConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "ffn"):
+        for name in ("layers", "heads", "ffn", "hidden"):
             _check_amount(name, getattr(self, name))
         _check_choice("method", self.method, ("fisher", "obs"))
         _check_choice("allocation", self.allocation, ("uniform", "global", "latency"))
         self._check_cost()
+        if self.method == "obs" and self.hidden != 1.0:
+            raise RecipeError(
+                "a narrower hidden state needs training, and method: obs is for models that get none",
+                hint="Leave hidden out, or set method: fisher and distill afterwards.",
+            )
         for name in ("width_multiple", "samples", "batch_size", "tokens"):
             if getattr(self, name) < 1:
                 raise RecipeError(f"{name} is {getattr(self, name)}", hint="It must be 1 or more.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pocketformer.compress.families import encoder_layers, family_of, linear_part
+from pocketformer.compress.families import EncoderFamily, encoder_layers, family_of, linear_part
 from pocketformer.compress.prune.moments import PRUNED_MAPS
 from pocketformer.compress.prune.obs_core import least_squares
 
@@ -42,11 +42,12 @@ def block_sums(model: PreTrainedModel, batches: Sequence[Batch]) -> Sums:
     """What the normalizations of both blocks of every layer read, [batch, tokens, hidden] for every batch."""
     import torch
 
-    layers = encoder_layers(model, family_of(model))
+    family = family_of(model)
+    layers = encoder_layers(model, family)
     sums: Sums = [([], []) for _ in layers]
     with _listening(
         [(norm, found.append) for layer, pair in zip(layers, sums, strict=True)
-         for norm, found in zip(_norms(layer), pair, strict=True)]
+         for norm, found in zip(_norms(layer, family), pair, strict=True)]
     ), torch.inference_mode():  # fmt: skip
         for batch in batches:
             model(**batch)
@@ -68,7 +69,7 @@ def reconstruct(model: PreTrainedModel, sums: Sums, batches: Sequence[Batch], *,
     for index, layer in enumerate(layers):
         if index == len(layers) - 1:
             masks = [_first_position(mask) for mask in masks]
-        for part, norm, wanted in zip(PRUNED_MAPS, _norms(layer), sums[index], strict=True):
+        for part, norm, wanted in zip(PRUNED_MAPS, _norms(layer, family), sums[index], strict=True):
             linear = linear_part(layer, family, part)
             with torch.inference_mode():
                 seen = [_observe(layer, linear, norm, call) for call in calls]
@@ -144,11 +145,9 @@ def _refit(
             linear.bias.copy_(torch.from_numpy(target_mean - weight @ mean))
 
 
-def _norms(layer: nn.Module) -> list[nn.Module]:
-    """The normalizations after attention and after the feed-forward network, as all these families order them."""
-    from torch import nn
-
-    return [module for module in layer.modules() if isinstance(module, nn.LayerNorm)]
+def _norms(layer: nn.Module, family: EncoderFamily) -> list[nn.Module]:
+    """The normalizations after attention and after the feed-forward network."""
+    return [layer.get_submodule(path) for path in family.layer_norms]
 
 
 class _EndError(Exception):

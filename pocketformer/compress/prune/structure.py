@@ -6,8 +6,8 @@ Unlike the paper's code, which leaves masks behind, what is not kept is cut out 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +25,12 @@ from pocketformer.compress.prune.config import PruneConfig
 from pocketformer.compress.prune.costs import BlockCosts
 from pocketformer.compress.prune.removal import keep_parts
 from pocketformer.compress.prune.saliency_core import (
+    Floats,
     LayerChoice,
     LayerScores,
     choose_global,
     fisher_diagonal,
+    keep_best,
     removal_cost,
 )
 from pocketformer.runtime.errors import DataError, RecipeError
@@ -120,10 +122,15 @@ def mask_gradients(model: PreTrainedModel, batches: Iterable[Batch], samples: in
 
 
 def prune_structure(
-    model: PreTrainedModel, config: PruneConfig, batches: Iterable[Batch], costs: BlockCosts | None = None
+    model: PreTrainedModel,
+    config: PruneConfig,
+    batches: Iterable[Batch],
+    *,
+    costs: BlockCosts | None = None,
+    most_heads: int | None = None,
 ) -> StepResult[PreTrainedModel]:
     """A smaller copy of ``model``: the least salient heads and neurons are removed; the original stays as it
-    is.
+    is. ``most_heads``: no layer keeps more than these.
 
     See ``mask_gradients`` for the batches. Metrics: ``examples``, ``parameters_before``,
     ``parameters_after``, ``estimated_loss_rise`` (nats, second order, before any recovery), and for each
@@ -133,7 +140,7 @@ def prune_structure(
     """
     check_settings(model, config)
     gradients = mask_gradients(model, batches, config.samples)
-    choices = _choose(model, config, gradients, costs)
+    choices = _choose(model, config, gradients, costs, most_heads)
     smaller = copy.deepcopy(model)
     keep_parts(smaller, [choice.heads for choice in choices], [choice.neurons for choice in choices])
     table = np.concatenate([*gradients.heads, *gradients.neurons], axis=1)
@@ -173,19 +180,32 @@ def check_settings(model: PreTrainedModel, config: PruneConfig) -> None:
 
 
 def _choose(
-    model: PreTrainedModel, config: PruneConfig, gradients: MaskGradients, costs: BlockCosts | None
+    model: PreTrainedModel,
+    config: PruneConfig,
+    gradients: MaskGradients,
+    costs: BlockCosts | None,
+    most_heads: int | None,
 ) -> list[LayerChoice]:
     scores = [
         (fisher_diagonal(heads), fisher_diagonal(neurons))
         for heads, neurons in zip(gradients.heads, gradients.neurons, strict=True)
     ]
-    if config.allocation != "global":
+    if config.allocation == "global":
+        chosen = _choose_by_parameters(model, config, scores)
+    else:
         paths = [LayerPaths(heads=saliency_path(h), neurons=saliency_path(n)) for h, n in scores]
-        return choose(model, paths, config, costs)
+        chosen = choose(model, paths, config, costs)
+    return [
+        _with_most_heads(choice, heads, most_heads) for choice, (heads, _) in zip(chosen, scores, strict=True)
+    ]
+
+
+def _choose_by_parameters(
+    model: PreTrainedModel, config: PruneConfig, scores: Sequence[tuple[Floats, Floats]]
+) -> list[LayerChoice]:
     family = family_of(model)
-    layers = encoder_layers(model, family)
     competing: list[LayerScores] = []
-    for layer, (heads, neurons) in zip(layers, scores, strict=True):
+    for layer, (heads, neurons) in zip(encoder_layers(model, family), scores, strict=True):
         width, hidden = head_size(layer, family), linear_part(layer, family, "ffn_in").in_features
         competing.append(
             LayerScores(
@@ -195,7 +215,7 @@ def _choose(
                 neuron_cost=2 * hidden + 1,
             )
         )
-    open_layers = [index for index in range(len(layers)) if index not in config.protected_layers]
+    open_layers = [index for index in range(len(competing)) if index not in config.protected_layers]
     counts = list(zip(*wanted_counts(model, config), strict=True))
     budget = sum(
         competing[i].head_cost * counts[i][0] + competing[i].neuron_cost * counts[i][1] for i in open_layers
@@ -205,6 +225,13 @@ def _choose(
     for index, choice in zip(open_layers, chosen, strict=True):
         whole[index] = choice
     return whole
+
+
+def _with_most_heads(choice: LayerChoice, scores: Floats, most: int | None) -> LayerChoice:
+    if most is None or len(choice.heads) <= most:
+        return choice
+    kept = keep_best(scores[list(choice.heads)], most)
+    return replace(choice, heads=tuple(choice.heads[position] for position in kept))
 
 
 def _absent(kept: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

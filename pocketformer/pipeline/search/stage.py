@@ -69,12 +69,13 @@ def search(config: SearchConfig, context: RunContext, folder: Path) -> Made:
             "trials": float(len(searcher.trials)),
         },
         notes=tuple(notes),
-        choices={"search": {"strokes": best.depth, "polished": best.polished}},
+        choices={"search": {"strokes": best.depth, "polished": best.polished, "vocabulary": best.vocabulary}},
         details={
             "trials": [
                 {**trial.to_dict(), "on_front": front, "taken": trial.number == best.number}
                 for trial, front in zip(searcher.trials, on_front(searcher.trials), strict=True)
-            ]
+            ],
+            "candidates": [_candidate(trial, searcher.rules, best) for trial in searcher.trials],
         },
     )
 
@@ -86,13 +87,37 @@ def describe(trial: Trial) -> str:
     return f"model {trial.name}: {times} over onnxruntime fp32, {trial.file_mb:.1f} MB, drop on validation {loss}"
 
 
+def _candidate(trial: Trial, rules: Rules, best: Trial) -> dict[str, Any]:
+    """A trial as report.json has a candidate."""
+    missing = rules.missing(trial)
+    if trial.number == best.number:
+        reason = (
+            f"nearest to the budget: {missing[0]}" if missing else "the best within the budget on validation"
+        )
+    elif missing:
+        reason = missing[0]
+    elif trial.speed > best.speed:
+        reason = f"{trial.speed / best.speed:.2f} times the time of what was taken"
+    else:
+        reason = "faster, and less accurate than what was taken"
+    return {
+        "name": f"model {trial.name}, {trial.candidate}",
+        "stage": "search",
+        "taken": trial.number == best.number,
+        "reason": reason,
+        "metric": trial.metric,
+        "file_mb": trial.file_mb,
+        "latency_ms": dict(trial.latency_ms),
+    }
+
+
 class _Search:
     """One search while it goes on."""
 
     def __init__(self, config: SearchConfig, context: RunContext, folder: Path) -> None:
         self._config = config
         self._context = context
-        self._rules = Rules(context.recipe.budget)
+        self.rules = Rules(context.recipe.budget)
         self._started = time.monotonic()
         self._work = folder / "work"
         self._published = 0
@@ -113,12 +138,13 @@ class _Search:
                 break
             self._cut(depth)
         for _ in range(self._config.polished):
-            trial = worth_polishing(self.trials, self._rules, self._hope)
+            trial = worth_polishing(self.trials, self.rules, self._hope)
             if trial is None or self._is_late(polishing=True):
                 break
             self._polish(trial)
+        self._shrink(self.rules.without("max_size_mb").judge(self.trials).trial)
         self.workshop.drop_after(len(self.trials))
-        return self._rules.judge(self.trials)
+        return self.rules.judge(self.trials)
 
     def follow(self, choice: Mapping[str, Any]) -> Judgement:
         """Make again what an earlier search took, and only what leads to it."""
@@ -126,8 +152,11 @@ class _Search:
             self._cut(depth)
         if choice["polished"]:
             self._polish(self.trials[-1])
+        share = float(choice.get("vocabulary", self._config.vocabularies[0]))
+        if share != self._config.vocabularies[0]:
+            self._add(self.workshop.with_vocabulary(len(self.trials) + 1, self.trials[-1], share))
         trial = self.trials[-1]
-        missing = self._rules.missing(trial)
+        missing = self.rules.missing(trial)
         return Judgement(trial=trial, kept=not missing, missing=missing)
 
     def _cut(self, depth: int) -> None:
@@ -142,9 +171,18 @@ class _Search:
         self._say(f"training model {trial.name} to the end")
         self._add(self.workshop.polish(len(self.trials) + 1, trial))
 
+    def _shrink(self, best: Trial) -> None:
+        """Deliver the best with less and less of its vocabulary until it is small enough."""
+        limit = self.rules.budget.max_size_mb
+        for share in self._config.vocabularies[1:]:
+            if limit is None or self.trials[-1].file_mb <= limit or best.file_mb <= limit:
+                return
+            self._say(f"model {best.name} with {share:.0%} of its vocabulary")
+            self._add(self.workshop.with_vocabulary(len(self.trials) + 1, best, share))
+
     def _add(self, trial: Trial) -> None:
         self.trials = smoothed([*self.trials, trial])
-        best = self._rules.judge(self.trials).trial
+        best = self.rules.judge(self.trials).trial
         if best.number != self._published:
             self._publish(best)
         self._context.listener.trials(self.trials, best)
@@ -176,7 +214,7 @@ class _Search:
 
     def _is_hopeless(self) -> bool:
         """Whether what was cut last is so far over the drop that what is cut next cannot come back."""
-        limit = self._rules.budget.max_drop
+        limit = self.rules.budget.max_drop
         last = self.trials[-1]
         return limit is not None and last.judged_drop - self._hope(last) > limit + _HOPED_AT_MOST
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from pathlib import Path
 
@@ -258,3 +259,15 @@ def test_importing_the_room_stays_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_unlabeled_texts_are_those_that_no_split_has(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", many("a", 20) + many("b", 20))
+    test = write(tmp_path / "test.csv", [("a number 100", "a"), ("b number 100", "b")])
+    more = tmp_path / "more.jsonl"
+    texts = ["a number 3", "a  number 100", "something else", "something else", "", "one more"]
+    more.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    found = prepare_splits(DataConfig(train=train, test=test, unlabeled=more), None)
+    assert found.unlabeled == ("something else", "one more")
+    assert "unlabeled: 2 texts dropped that are in train, validation or test" in found.audit.notes
+    assert prepare_splits(DataConfig(train=train, test=test), None).unlabeled == ()

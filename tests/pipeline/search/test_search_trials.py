@@ -28,6 +28,7 @@ def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: 
         name=str(depth),
         depth=depth,
         polished=polished,
+        vocabulary=0.7,
         layers=((2, 8),),
         metric=0.95 - drop,
         drop=drop,
@@ -71,6 +72,15 @@ def test_the_best_for_a_budget(budget: dict[str, Any], taken: int, kept: bool) -
     judgement = _rules(**budget).judge(CHAIN)
     assert (judgement.trial.depth, judgement.kept) == (taken, kept)
     assert bool(judgement.missing) is not kept
+
+
+def test_of_models_about_as_fast_the_most_accurate_is_taken() -> None:
+    polished = replace(
+        CHAIN[1], number=12, polished=True, drop=0.006, latency_ms={"real": 2.1, "8x128": 42.0}
+    )
+    assert _rules(max_drop=0.02).judge([*CHAIN, polished]).trial == polished
+    slower = replace(polished, latency_ms={"real": 2.3, "8x128": 46.0})
+    assert _rules(max_drop=0.02).judge([*CHAIN, slower]).trial == CHAIN[1]
 
 
 def test_what_is_missing_is_told_with_both_numbers() -> None:
