@@ -4,7 +4,8 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo record-demo test test-fast lint format docs benchmark evidence-demo evidence-devices clean
+.PHONY: install demo record-demo test test-fast lint format docs benchmark evidence-demo evidence-devices evidence-search \
+	clean
 
 install: .venv/.installed
 
@@ -50,6 +51,10 @@ evidence-demo: install
 # Measures what the project claims for devices; ROWS=id,id runs some rows alone.
 evidence-devices: install
 	$(BIN)/python benchmarks/evidence_devices.py $(if $(ROWS),--rows $(ROWS))
+
+# Measures what the project claims for its search; ROWS=id,id runs some rows alone.
+evidence-search: install
+	$(BIN)/python benchmarks/evidence_search.py $(if $(ROWS),--rows $(ROWS))
 
 # Measures what other tools make of the same teacher beside ours: benchmarks/results/cpu.{json,md,svg}. SETUPS=a,b and
 # DATA=trec choose a part; RUN="trec=out/demo" takes a finished run instead of making one.

@@ -33,6 +33,11 @@ from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options
     is_flag=True,
     help="Make several models, smaller and smaller, and take the best for the budget.",
 )
+@click.option(
+    "--fast",
+    is_flag=True,
+    help="Without any training, in minutes: remove what is needed least and refit the rest.",
+)
 @click.option("--time-limit", type=Duration(), help="Of the search (implies it): 20m, 1h.  [default: 40m]")
 @click.option(
     "--finetune/--no-finetune", default=None, help="Default: only when the model has no head for the labels."
@@ -47,6 +52,7 @@ def command(
     max_size: Optional[float],
     max_memory: Optional[float],
     search: bool,
+    fast: bool,
     time_limit: Optional[float],
     finetune: Optional[bool],
     dry_run: bool,
@@ -60,12 +66,15 @@ def command(
     Distils, prunes, exports and quantizes, measures each candidate on the target, and writes to the output
     directory a report with the proof and a bundle that an app embeds. Interrupted? Run the same command again.
 
-    Without --search the usual cuts are made, which suit a drop of a point. With it several models are made and judged
-    by the whole budget; they stay in the output directory, so that another budget (with --force) is answered from them.
+    Without --search or --fast the usual cuts are made, which suit a drop of a point. With --search several models
+    are made and judged by the whole budget; they stay in the output directory, so that another budget (with --force)
+    is answered from them. --fast trains nothing and cuts as far as the drop allows.
     """
     from pocketformer.cli.running import run_and_render
     from pocketformer.pipeline.compress import compress_recipe
 
+    if fast and (search or time_limit is not None):
+        raise click.UsageError("--fast and --search are two ways: give one.")
     data = data_section(values)
     budget: dict[str, Any] = {"max_size_mb": max_size, "max_memory_mb": max_memory}
     if max_latency is not None:
@@ -77,6 +86,7 @@ def command(
         targets=targets,
         budget=budget,
         finetune=finetune,
+        fast=fast,
         search=search or time_limit is not None,
         time_limit_s=time_limit,
         **values,

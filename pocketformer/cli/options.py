@@ -109,6 +109,16 @@ class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             self.fail(f"{value!r} is not a number or a share; write 6 or 50%", param, ctx)
 
 
+class Cost(Fraction):
+    """A share, or ``budget`` for the smallest that keeps the run's drop."""
+
+    name = "fraction|budget"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        """The share as a fraction of 1, or "budget"."""
+        return "budget" if str(value).strip().lower() == "budget" else super().convert(value, param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 
 

@@ -117,5 +117,6 @@ class RunContext:
             metric=self.metric,
             seed=self.recipe.seed,
             threads=self.threads,
+            max_drop=self.recipe.budget.max_drop,
             on_progress=self.listener.stage_progress,
         )

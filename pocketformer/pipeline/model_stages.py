@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,11 +33,16 @@ def distill_stage(config: DistillConfig, context: RunContext, folder: Path) -> M
 
 
 def prune_stage(config: PruneConfig, context: RunContext, folder: Path) -> Made:
-    """Remove layers, heads and feed-forward neurons."""
+    """Remove layers, heads and feed-forward neurons; how much was found out before is not searched again."""
     from pocketformer.compress.prune.step import prune
 
     model = context.artefacts.need("model", verb="prune")
-    return _made(prune(model, config, context.step_context(folder, verb="prune")), context)
+    searched = config.cost == "budget"
+    chosen = context.recipe.choices.get("prune") if searched else None
+    if chosen is not None:
+        config = replace(config, cost=float(chosen["cost"]))
+    made = _made(prune(model, config, context.step_context(folder, verb="prune")), context)
+    return replace(made, choices={"prune": {"cost": made.metrics["cost_limit"]}}) if searched else made
 
 
 def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path) -> Made:

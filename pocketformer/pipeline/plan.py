@@ -139,6 +139,9 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         )
     if name == "search":
         return _searching(config, forward)
+    if name == "prune" and config.method == "obs":
+        what = "remove what is needed least and refit the rest"
+        return PlannedStage(name=name, what=what, seconds=120.0 if config.cost == "budget" else 40.0)
     what = {
         "prune": "remove what Fisher saliency finds least needed",
         "vocabulary": "remove vocabulary that the data does not use",

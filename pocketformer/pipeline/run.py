@@ -198,11 +198,9 @@ def _make_stage(step: Step, section: StepSection, key: str, context: RunContext)
 
 def _stage_key(step: Step, section: StepSection, previous: str, context: RunContext) -> str:
     given = {name: value for name, value in context.recipe.choices.items() if name == step.name}
-    budget = (
-        context.recipe.budget.model_dump(mode="json")
-        if step.name in ("search", "quantize", "bench", "report")
-        else None
-    )
+    judges = step.name in ("search", "quantize", "bench", "report")
+    judges = judges or getattr(section.config, "cost", None) == "budget"
+    budget = context.recipe.budget.model_dump(mode="json") if judges else None
     return _digest(
         [
             step.name,

@@ -82,3 +82,13 @@ def test_the_models_so_far_are_drawn() -> None:
     console.print(trial_table([trial], trial))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert all(part in text for part in ("4.0x", "5.0 MB", "2.0 points", "best so far"))
+
+
+def test_a_search_and_fast_are_two_ways(
+    cli: Any, tiny_model_dir: Path, tiny_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    outcome = cli(
+        "compress", tiny_model_dir, "--train", tiny_files[0], "--fast", "--search", "-o", tmp_path / "out"
+    )
+    assert outcome.code == 2
+    assert "--search" in outcome.err

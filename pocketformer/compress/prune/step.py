@@ -25,7 +25,7 @@ _HIDDEN_SAMPLES = 512
 
 
 def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepResult[Path]:
-    """Remove layers, heads and neurons of ``model_dir`` by their saliency on the train split."""
+    """Remove layers, heads, neurons and hidden width of ``model_dir`` that the texts of the train split need least."""
     from pocketformer.compress.models import (
         DIRECTIONS_FILE,
         hidden_directions,
@@ -33,9 +33,11 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
         save_classifier,
         structure_of,
     )
+    from pocketformer.compress.prune.choosing import kept_count
     from pocketformer.compress.prune.hidden import hidden_width, narrow_hidden, widest_heads
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
-    from pocketformer.compress.prune.structure import kept_count, prune_structure
+    from pocketformer.compress.prune.structure import prune_structure
+    from pocketformer.compress.prune.without_training import prune_without_training
 
     model = load_classifier(model_dir)
     notes: list[str] = []
@@ -49,9 +51,12 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
     size = structure_of(model).layers[0].head_size
     width = kept_count(config.hidden, hidden_width(model), size)
     too_many_heads = widest_heads(model) * size > width
-    if (config.heads, config.ffn) != (1.0, 1.0) or too_many_heads:
-        batches = _saliency_batches(model_dir, config, context)
-        result = prune_structure(model, config, batches, most_heads=width // size)
+    if config.changes_width or too_many_heads:
+        if config.method == "obs":
+            result = prune_without_training(model, model_dir, config, context)
+        else:
+            batches = _saliency_batches(model_dir, config, context)
+            result = prune_structure(model, config, batches, costs=context.costs, most_heads=width // size)
         model, metrics = result.output, dict(result.metrics)
         notes += result.notes
     if width < hidden_width(model):
