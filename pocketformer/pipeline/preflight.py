@@ -20,6 +20,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "distill": ("model", "teacher"),
     "prune": ("model",),
     "vocabulary": ("model",),
+    "search": ("model", "teacher"),
     "export": ("model",),
     "quantize": ("model", "graph"),
     "tensorrt": ("model", "graph"),
@@ -32,6 +33,7 @@ _MAKES = {
     "distill": "model",
     "prune": "model",
     "vocabulary": "model",
+    "search": "model",
     "export": "graph",
     "quantize": "quantized",
     "tensorrt": "engine",
@@ -97,7 +99,7 @@ def _check_steps(
                 artefacts.need("graph", verb=f"an engine for {place.name}")
                 if place.way == "engine":
                     check_tensorrt(engine_config(place))
-        if step.name == "quantize":
+        if step.name in ("quantize", "search"):
             for name in step.config.candidates:
                 candidate_by_name(name)
         if step.name in _MAKES:

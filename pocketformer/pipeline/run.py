@@ -200,7 +200,7 @@ def _stage_key(step: Step, section: StepSection, previous: str, context: RunCont
     given = {name: value for name, value in context.recipe.choices.items() if name == step.name}
     budget = (
         context.recipe.budget.model_dump(mode="json")
-        if step.name in ("quantize", "bench", "report")
+        if step.name in ("search", "quantize", "bench", "report")
         else None
     )
     return _digest(
