@@ -75,7 +75,9 @@ def _like(present: nn.Linear, outputs: int | None, inputs: int | None) -> nn.Lin
     from torch import nn
 
     made = nn.Linear(
-        inputs or present.in_features, outputs or present.out_features, bias=cast(Any, present).bias is not None
+        inputs or present.in_features,
+        outputs or present.out_features,
+        bias=cast(Any, present).bias is not None,
     )
     # The size of weights that models are initialised with, lest values grow layer by layer.
     nn.init.normal_(made.weight, std=0.02)

@@ -55,9 +55,7 @@ def unmistakable_widths(count: int, *, head_size: int, taken: Iterable[int]) -> 
     return tuple(found)
 
 
-def resize_graph(
-    template: Path, output: Path, changes: Mapping[Widths, Widths], *, head_size: int
-) -> Path:
+def resize_graph(template: Path, output: Path, changes: Mapping[Widths, Widths], *, head_size: int) -> Path:
     """Write ``template`` with its layers of the widths that are keys of ``changes`` made as wide as the values say.
 
     Raises ``ExportError`` when a key is not found in the graph: it was exported from something else.
@@ -120,7 +118,9 @@ def _resize_tensor(tensor: Any, numbers: Mapping[int, int]) -> set[int]:
     if values.dtype == np.int64 and values.size <= _LONGEST_SHAPE:
         within = set(values.flatten().tolist()) & set(numbers)
         if within:
-            values = np.vectorize(lambda value: numbers.get(int(value), int(value)), otypes=[np.int64])(values)
+            values = np.vectorize(lambda value: numbers.get(int(value), int(value)), otypes=[np.int64])(
+                values
+            )
         found |= within
     if found:
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), tensor.name))

@@ -43,7 +43,11 @@ def expectations(
     if config.latency_table is not False:
         try:
             values["prediction"] = prediction(
-                context, student, _candidate(bundle), [len(row) for row in rows], p50,
+                context,
+                student,
+                _candidate(bundle),
+                [len(row) for row in rows],
+                p50,
                 measure=config.latency_table is True,
             )
         except PocketformerError as error:

@@ -222,7 +222,9 @@ def random_graphs(
     student = random_student(model_dir, layers, vocabulary=vocabulary)
     exported = export_onnx(student, model_dir, folder / "model.onnx", exporter=default_exporter()).output
     graphs = {
-        kind: deployable_graph(exported, folder, kind, heads=[heads for heads, _ in layers], hidden=student.config.hidden_size)
+        kind: deployable_graph(
+            exported, folder, kind, heads=[heads for heads, _ in layers], hidden=student.config.hidden_size
+        )
         for kind in sorted({candidate_by_name(name).graph for name in PRECISIONS.values()})
     }
     return {

@@ -89,7 +89,9 @@ def table_to_dict(table: LatencyTable) -> dict[str, Any]:
     return {
         "about": dict(table.about),
         "costs": {
-            precision: {f"{batch}x{sequence}": _costs_to(costs) for (batch, sequence), costs in by_shape.items()}
+            precision: {
+                f"{batch}x{sequence}": _costs_to(costs) for (batch, sequence), costs in by_shape.items()
+            }
             for precision, by_shape in table.costs.items()
         },
     }

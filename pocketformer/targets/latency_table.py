@@ -76,7 +76,9 @@ class Grid:
     def points(self) -> tuple[GridPoint, ...]:
         """Every graph once."""
         heads, ffn = self.reference
-        found = [GridPoint(True, h, ffn) for h in self.heads] + [GridPoint(True, heads, w) for w in self.widths]
+        found = [GridPoint(True, h, ffn) for h in self.heads] + [
+            GridPoint(True, heads, w) for w in self.widths
+        ]
         found += [GridPoint(False, h, ffn) for h in self.last_heads]
         found += [GridPoint(False, heads, w) for w in self.last_widths]
         return tuple(sorted(set(found)))
@@ -87,7 +89,10 @@ def design(heads: int, ffn: int) -> Grid:
     if heads < 1 or ffn < _SMALLEST_WIDTH:
         raise InputError(f"a layer of {heads} heads and {ffn} neurons is too small for a latency table")
     some_heads = {1, *(max(1, round(heads * share)) for share in _HEAD_SHARES)}
-    some_widths = {_SMALLEST_WIDTH, *(max(_SMALLEST_WIDTH, round(ffn * share / 8) * 8 or 8) for share in _WIDTH_SHARES)}
+    some_widths = {
+        _SMALLEST_WIDTH,
+        *(max(_SMALLEST_WIDTH, round(ffn * share / 8) * 8 or 8) for share in _WIDTH_SHARES),
+    }
     some_widths = {min(width, ffn) for width in some_widths} | {ffn}
     reference = (sorted(some_heads)[len(some_heads) // 2], sorted(some_widths)[len(some_widths) // 2])
     return Grid(tuple(sorted(some_heads)), tuple(sorted(some_widths)), reference)
@@ -128,7 +133,9 @@ class BlockCosts:
     def total_ms(self, layers: Sequence[tuple[int, int]]) -> float:
         """The latency of a model whose layers have these (heads, neurons), first to last."""
         if not layers:
-            raise InputError("a model without layers has no latency", hint="Give (heads, neurons) of each layer.")
+            raise InputError(
+                "a model without layers has no latency", hint="Give (heads, neurons) of each layer."
+            )
         *ordinary, (heads, ffn) = layers
         each = [self.layer_ms + self.attention.at(h) + self.ffn.at(w) for h, w in ordinary]
         return self.fixed_ms + sum(each) + self.last_attention.at(heads) + self.last_ffn.at(ffn)
@@ -181,7 +188,9 @@ class LatencyTable:
         sequence = workload.sequence
         if sequence is None:
             if not lengths:
-                raise InputError("real inputs are predicted by their lengths", hint="Give the tokens of each.")
+                raise InputError(
+                    "real inputs are predicted by their lengths", hint="Give the tokens of each."
+                )
             sequence = round(median(lengths))
         return _at_shape(self.costs[precision], (workload.batch, sequence))
 
@@ -220,7 +229,9 @@ def measure_points(
     for shape, rounds in shapes.items():
         on_shape(shape)
         feeds = fill(token_ids, *shape)
-        timed = measure({name: calls[point] for name, point in names.items()}, {"": [feeds]}, rounds=rounds, warmup=2)
+        timed = measure(
+            {name: calls[point] for name, point in names.items()}, {"": [feeds]}, rounds=rounds, warmup=2
+        )
         found[shape] = {names[name]: by[""].latency.p50 for name, by in timed.items()}
     return found
 
