@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocketformer.export.graph_file import save_graph
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _OPSET = 17
 
@@ -20,6 +23,7 @@ def write_product(path: Path, *, inner: int, columns: int, precision: Literal["f
     from onnx import TensorProto, helper, numpy_helper
 
     rng = np.random.default_rng(0)
+    weights: NDArray[Any]
     if precision == "fp32":
         weights = rng.standard_normal((inner, columns), dtype=np.float32)
         kinds, operator = (TensorProto.FLOAT, TensorProto.FLOAT), "MatMul"

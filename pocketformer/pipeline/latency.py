@@ -1,4 +1,4 @@
-"""The latency table of a model's blocks on this machine: graphs from export, forms from compress, times from targets."""
+"""The latency table of a model on this machine: graphs from export, their forms from compress, times from targets."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from pocketformer.targets.latency_table import ORDINARY_LAYERS, Grid, GridPoint,
 
 if TYPE_CHECKING:
     from pocketformer.export.template import Widths
+    from pocketformer.targets.latency_table import BlockCosts, Shape
 
 log = logging.getLogger("pocketformer")
 
 PRECISIONS: Mapping[str, str] = {
     "fp32-fused": "fp32-fused",
     "int8-fused": "dynamic-fused-reduced",
+    "int8-fused-int4": "dynamic-fused-reduced-int4",
     "int8-plain": "dynamic-plain-reduced",
 }
 """The forms of a graph that a table has, and the quantization candidate that stands for each."""
+SAME_LAYERS: Mapping[str, str] = {"int8-fused-int4": "int8-fused"}
+"""Forms that differ from another in their embedding tables alone: one graph tells what a call costs otherwise."""
 _VOCABULARY = 2000  # rows of the word table: a call reads a few, however many there are
 _LONGEST = 128
 _TEXTS = 64  # random ones that fixed shapes are filled from
@@ -64,14 +68,18 @@ class _Model:
 
 
 def precision_of(candidate: str) -> str | None:
-    """The form of ``PRECISIONS`` whose products a quantization candidate computes; None: the table has none."""
-    from pocketformer.compress.quantize.config import DynamicConfig
+    """The form of ``PRECISIONS`` that a quantization candidate is one of; None: the table has none."""
+    from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
     from pocketformer.compress.quantize.portfolio import candidate_by_name
 
     found = candidate_by_name(candidate)
     if found.config is not None and not isinstance(found.config, DynamicConfig):
         return None
     name = f"{'fp32' if found.config is None else 'int8'}-{found.graph}"
+    if isinstance(found.embeddings, EmbeddingsConfig):
+        if found.embeddings.codebook_group is not None:
+            return None
+        name += "-int4" if found.embeddings.bits == 4 else ""
     return name if name in PRECISIONS else None
 
 
@@ -85,10 +93,9 @@ def latency_table(
 ) -> Tabled:
     """The latency table for the architecture of ``model_dir`` on this machine: the kept one, or measured now.
 
-    ``threads`` None: all cores available. ``again`` measures even when there is one; tables are kept in ``folder``, None:
-    among the caches of the user. What a table holds for stands in
-    its ``about``; measuring takes about a minute. Raises ``ModelError`` for a model that cannot be read, and what
-    exporting and onnxruntime raise.
+    ``threads`` None: all cores available. ``again`` measures even when there is one; tables are kept in ``folder``,
+    None: among the caches of the user. What a table holds for stands in its ``about``; measuring takes a minute or two.
+    Raises ``ModelError`` for a model that cannot be read, and what exporting and onnxruntime raise.
     """
     from pocketformer.targets.latency_cache import table_path, write_table
 
@@ -155,25 +162,30 @@ def _measure(model: _Model, settings: SessionSettings, say: Callable[[str], None
 
     from pocketformer.runtime.engine import OnnxRuntimeEngine
     from pocketformer.targets.latency_cache import measured_on
-    from pocketformer.targets.latency_table import measure_points, shapes_within, solve
+    from pocketformer.targets.latency_table import measure_graphs, shapes_within, solve, with_call_of
 
     grid = design(model.heads, model.ffn)
     rng = np.random.default_rng(0)
     texts = [rng.integers(5, _VOCABULARY, size=24).tolist() for _ in range(_TEXTS)]
-    costs = {}
+    costs: dict[str, dict[Shape, BlockCosts]] = {precision: {} for precision in PRECISIONS}
     with tempfile.TemporaryDirectory(prefix="pocketformer-table-") as folder:
         say("making the graphs of the latency table")
         graphs = block_graphs(model.directory, grid, Path(folder))
-        for precision, files in graphs.items():
+        for precision in (name for name in PRECISIONS if name not in SAME_LAYERS):
             # A precision at a time: fewer sessions, each of which waits less for its next turn.
-            calls = {point: OnnxRuntimeEngine(path, settings).run for point, path in files.items()}
-            measured = measure_points(
-                calls,
-                texts,
-                shapes_within(model.positions),
-                on_shape=lambda shape, name=precision: say(f"timing blocks, {name}, {shape[0]} x {shape[1]}"),  # type: ignore[misc]
-            )
-            costs[precision] = {shape: solve(grid, found) for shape, found in measured.items()}
+            others = [name for name, like in SAME_LAYERS.items() if like == precision]
+            calls = {
+                (name, point): OnnxRuntimeEngine(path, settings).run
+                for name in (precision, *others)
+                for point, path in graphs[name].items()
+            }
+            for shape, rounds in shapes_within(model.positions).items():
+                say(f"timing blocks, {precision}, {shape[0]} x {shape[1]}")
+                p50 = measure_graphs(calls, texts, shape, rounds=rounds)
+                solved = solve(grid, {point: p50[precision, point] for point in grid.points()})
+                costs[precision][shape] = solved
+                for name in others:
+                    costs[name][shape] = with_call_of(solved, grid, p50[name, grid.alone])
     return LatencyTable(costs=costs, about=measured_on(settings, model.key()))
 
 
@@ -198,6 +210,8 @@ def block_graphs(model_dir: Path, grid: Grid, folder: Path) -> dict[str, dict[Gr
         wanted = Widths(point.heads, point.ffn)
         changes = {ordinary: wanted, last: reference} if point.ordinary else {last: wanted}
         for precision, template in templates[point.ordinary].items():
+            if precision in SAME_LAYERS and point != grid.alone:
+                continue
             name = f"{'ordinary' if point.ordinary else 'last'}-{point.heads}-{point.ffn}-{precision}.onnx"
             graphs[precision][point] = resize_graph(
                 template, folder / name, changes, head_size=model.head_size

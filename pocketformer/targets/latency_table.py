@@ -17,9 +17,9 @@ are 0 at width 0 and straight between the widths that were measured. Source of t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,11 +27,12 @@ from pocketformer.runtime.errors import InputError
 from pocketformer.targets.measure import measure
 from pocketformer.targets.workloads import Feeds, Workload, fill
 
+Key = TypeVar("Key")
 Shape = tuple[int, int]
 """Batch and sequence of a call."""
 
 # Rows of a batch share their weights, so another batch is no multiple: only sequences are interpolated.
-SHAPES: Mapping[Shape, int] = {(1, 8): 24, (1, 16): 24, (1, 32): 20, (1, 128): 10, (8, 128): 4}
+SHAPES: Mapping[Shape, int] = {(1, 8): 48, (1, 16): 48, (1, 32): 40, (1, 128): 20, (8, 128): 8}
 """The shapes of a table, and how many rounds each graph is timed in."""
 ORDINARY_LAYERS = 2
 """How many layers before the last the graphs of ordinary layers have."""
@@ -54,7 +55,7 @@ class GridPoint:
 
 @dataclass(frozen=True)
 class Grid:
-    """The widths that are measured: each of ``heads`` beside the middle width, each of ``widths`` beside the middle heads.
+    """The widths that are measured: ``heads`` beside the middle width, and ``widths`` beside the middle heads.
 
     The last layer is measured at fewer. ``reference`` are heads and neurons of what stays the same meanwhile.
     """
@@ -72,6 +73,11 @@ class Grid:
     def last_widths(self) -> tuple[int, ...]:
         """Neurons of the last layer, which are computed once a text."""
         return (self.widths[0], self.reference[1], self.widths[-1])
+
+    @property
+    def alone(self) -> GridPoint:
+        """The graph of one layer with the widths of ``reference``."""
+        return GridPoint(False, *self.reference)
 
     def points(self) -> tuple[GridPoint, ...]:
         """Every graph once."""
@@ -216,30 +222,24 @@ def shapes_within(positions: int) -> dict[Shape, int]:
     return {shape: rounds for shape, rounds in SHAPES.items() if shape[1] <= positions}
 
 
-def measure_points(
-    calls: Mapping[GridPoint, Callable[[Feeds], object]],
+def measure_graphs(
+    calls: Mapping[Key, Callable[[Feeds], object]],
     token_ids: Sequence[Sequence[int]],
-    shapes: Mapping[Shape, int],
+    shape: Shape,
     *,
-    on_shape: Callable[[Shape], None] = lambda _: None,
-) -> dict[Shape, dict[GridPoint, float]]:
-    """Median milliseconds of every graph on every shape, the graphs of one shape in turns."""
-    names = {repr(point): point for point in calls}
-    found: dict[Shape, dict[GridPoint, float]] = {}
-    for shape, rounds in shapes.items():
-        on_shape(shape)
-        feeds = fill(token_ids, *shape)
-        timed = measure(
-            {name: calls[point] for name, point in names.items()}, {"": [feeds]}, rounds=rounds, warmup=2
-        )
-        found[shape] = {names[name]: by[""].latency.p50 for name, by in timed.items()}
-    return found
+    rounds: int,
+) -> dict[Key, float]:
+    """Median milliseconds of every call on one shape, filled with the tokens of texts; all take turns."""
+    names = {str(number): key for number, key in enumerate(calls)}
+    feeds = fill(token_ids, *shape)
+    timed = measure({name: calls[key] for name, key in names.items()}, {"": [feeds]}, rounds=rounds, warmup=1)
+    return {names[name]: by[""].latency.p50 for name, by in timed.items()}
 
 
 def solve(grid: Grid, measured: Mapping[GridPoint, float]) -> BlockCosts:
     """Costs of blocks from the latencies (ms) of all graphs of ``grid`` on one shape."""
     heads, ffn = grid.reference
-    alone = measured[GridPoint(False, heads, ffn)]
+    alone = measured[grid.alone]
     by_heads = {h: (measured[GridPoint(True, h, ffn)] - alone) / ORDINARY_LAYERS for h in grid.heads}
     by_width = {w: (measured[GridPoint(True, heads, w)] - alone) / ORDINARY_LAYERS for w in grid.widths}
     last_heads = {h: measured[GridPoint(False, h, ffn)] for h in grid.last_heads}
@@ -254,6 +254,12 @@ def solve(grid: Grid, measured: Mapping[GridPoint, float]) -> BlockCosts:
         last_attention=last_attention,
         last_ffn=last_ffn,
     )
+
+
+def with_call_of(costs: BlockCosts, grid: Grid, alone_ms: float) -> BlockCosts:
+    """``costs`` for a form with the same layers whose graph of ``grid.alone`` takes ``alone_ms``."""
+    heads, ffn = grid.reference
+    return replace(costs, fixed_ms=costs.fixed_ms + alone_ms - costs.total_ms([(heads, ffn)]))
 
 
 def _curve(totals: Mapping[int, float]) -> Curve:
