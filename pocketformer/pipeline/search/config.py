@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pocketformer.compress.distill import DistillConfig
-from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
+from pocketformer.compress.prune.config import PruneConfig
 from pocketformer.compress.training import TrainingConfig
 from pocketformer.runtime.errors import RecipeError
 
@@ -35,8 +35,9 @@ class SearchConfig:
 
     ``strokes``: what is cut, one after the other, each from the model that the stroke before it left; shares are of
     what that model has. After each comes ``recovery``, a short distillation; the model that is promising for the
-    budget is then trained with ``polish``. ``vocabulary`` is what a trial's model is delivered with, and
-    ``candidates`` the quantizers by which a trial is judged (what ships is chosen anew among all of them).
+    budget is then trained with ``polish``. ``vocabularies``: shares of the embedding rows that stay; trials are
+    delivered with the first, and the best is tried with the others in turn only where it is too large for the budget.
+    ``candidates`` are the quantizers by which a trial is judged (what ships is chosen anew among all of them).
     ``time_limit_s``: seconds after which nothing new is begun; None: no limit. ``polished`` models at most are
     trained to the end.
     """
@@ -44,9 +45,7 @@ class SearchConfig:
     strokes: tuple[PruneConfig, ...] = _STROKES
     recovery: DistillConfig = field(default_factory=lambda: _training(2))
     polish: DistillConfig = field(default_factory=lambda: _training(8))
-    vocabulary: VocabularyConfig = field(
-        default_factory=lambda: VocabularyConfig(size=0.7, replacement="nearest")
-    )
+    vocabularies: tuple[float, ...] = (0.7, 0.5, 0.35, 0.25, 0.15)
     candidates: tuple[str, ...] = ("dynamic-fused-int4", "dynamic-fused-reduced-int4")
     rounds: int = 10
     time_limit_s: float | None = 2400.0
@@ -55,6 +54,11 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if not self.strokes:
             raise RecipeError("the search has no strokes", hint="Name at least one, or leave `strokes` out.")
+        if not self.vocabularies or not all(0 < share <= 1 for share in self.vocabularies):
+            raise RecipeError(
+                f"vocabularies is {list(self.vocabularies)}",
+                hint="Give shares above 0, up to 1, at least one.",
+            )
         if not self.candidates:
             raise RecipeError("the search has no candidates", hint="Name at least one quantizer.")
         if self.time_limit_s is not None and self.time_limit_s <= 0:

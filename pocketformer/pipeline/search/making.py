@@ -77,6 +77,18 @@ class Workshop:
         source = self.recovered(trial)
         return self._trial(number, trial.depth, source, trial.key, cut=None, training=self._config.polish)
 
+    def with_vocabulary(self, number: int, trial: Trial, share: float) -> Trial:
+        """Deliver the model of a trial with another share of its vocabulary, and measure it again."""
+        key = _digest([trial.key, share])
+
+        def make(folder: Path) -> Trial:
+            delivered = self._delivered(self.recovered(trial), share, folder)
+            figures = self._measured(delivered, folder / "work")
+            name = f"{trial.name}, {share:.0%} of the vocabulary"
+            return replace(trial, number=number, name=name, key=key, vocabulary=share, **figures)
+
+        return self._whole(number, key, make)
+
     def recovered(self, trial: Trial) -> Path:
         """A trial's model with its whole vocabulary, from which one goes on."""
         return self._place(trial.number) / "recovered"
@@ -110,7 +122,7 @@ class Workshop:
                 sha256_directory(self.teacher),
                 _digest(texts),
                 [recipe.seed, recipe.max_length, self._context.metric, self._context.threads],
-                [plain(self._config.vocabulary), self._config.candidates, self._config.rounds],
+                [self._config.vocabularies[0], self._config.candidates, self._config.rounds],
                 versions(),
             ]
         )
@@ -129,24 +141,33 @@ class Workshop:
         training: DistillConfig,
     ) -> Trial:
         key = _digest([previous_key or self.base_key, plain(cut), plain(training)])
+        share = self._config.vocabularies[0]
+
+        def make(folder: Path) -> Trial:
+            model = source if cut is None else self._cut(source, cut, folder / "cut")
+            recovered = self._distilled(model, training, folder)
+            delivered = self._delivered(recovered, share, folder)
+            return Trial(
+                number=number,
+                name=f"{depth}{' polished' if cut is None else ''}",
+                depth=depth,
+                polished=cut is None,
+                vocabulary=share,
+                key=key,
+                **self._measured(delivered, folder / "work"),
+            )
+
+        return self._whole(number, key, make)
+
+    def _whole(self, number: int, key: str, make: Callable[[Path], Trial]) -> Trial:
+        """The trial of this number and key from the disk, or made and put there."""
         found = self._finished(number, key)
         if found is not None:
             return found
         started = time.perf_counter()
         with self._writing(number) as folder:
-            model = source if cut is None else self._cut(source, cut, folder / "cut")
-            recovered = self._distilled(model, training, folder)
-            delivered = self._with_vocabulary(recovered, folder)
-            figures = self._measured(delivered, folder / "work")
-            trial = Trial(
-                number=number,
-                name=f"{depth}{' polished' if cut is None else ''}",
-                depth=depth,
-                polished=cut is None,
-                seconds=round(time.perf_counter() - started, 1),
-                key=key,
-                **figures,
-            )
+            made = make(folder)
+            trial = replace(made, seconds=round(time.perf_counter() - started, 1))
             (folder / _RECORD).write_text(json.dumps(trial.to_dict(), indent=2), encoding="utf-8")
         return trial
 
@@ -186,10 +207,12 @@ class Workshop:
 
         return distill(source, training, self._step(folder / "recovered")).output
 
-    def _with_vocabulary(self, source: Path, folder: Path) -> Path:
+    def _delivered(self, source: Path, share: float, folder: Path) -> Path:
+        from pocketformer.compress.prune.config import VocabularyConfig
         from pocketformer.compress.prune.step import prune_vocabulary_step
 
-        return prune_vocabulary_step(source, self._config.vocabulary, self._step(folder / "model")).output
+        config = VocabularyConfig(size=share, replacement="nearest")
+        return prune_vocabulary_step(source, config, self._step(folder / "model")).output
 
     def _step(self, output: Path) -> Any:
         step = self._context.step_context(output.parent, verb="search")

@@ -69,7 +69,7 @@ def search(config: SearchConfig, context: RunContext, folder: Path) -> Made:
             "trials": float(len(searcher.trials)),
         },
         notes=tuple(notes),
-        choices={"search": {"strokes": best.depth, "polished": best.polished}},
+        choices={"search": {"strokes": best.depth, "polished": best.polished, "vocabulary": best.vocabulary}},
         details={
             "trials": [
                 {**trial.to_dict(), "on_front": front, "taken": trial.number == best.number}
@@ -142,6 +142,7 @@ class _Search:
             if trial is None or self._is_late(polishing=True):
                 break
             self._polish(trial)
+        self._shrink(self.rules.without("max_size_mb").judge(self.trials).trial)
         self.workshop.drop_after(len(self.trials))
         return self.rules.judge(self.trials)
 
@@ -151,6 +152,9 @@ class _Search:
             self._cut(depth)
         if choice["polished"]:
             self._polish(self.trials[-1])
+        share = float(choice.get("vocabulary", self._config.vocabularies[0]))
+        if share != self._config.vocabularies[0]:
+            self._add(self.workshop.with_vocabulary(len(self.trials) + 1, self.trials[-1], share))
         trial = self.trials[-1]
         missing = self.rules.missing(trial)
         return Judgement(trial=trial, kept=not missing, missing=missing)
@@ -166,6 +170,15 @@ class _Search:
     def _polish(self, trial: Trial) -> None:
         self._say(f"training model {trial.name} to the end")
         self._add(self.workshop.polish(len(self.trials) + 1, trial))
+
+    def _shrink(self, best: Trial) -> None:
+        """Deliver the best with less and less of its vocabulary until it is small enough."""
+        limit = self.rules.budget.max_size_mb
+        for share in self._config.vocabularies[1:]:
+            if limit is None or self.trials[-1].file_mb <= limit or best.file_mb <= limit:
+                return
+            self._say(f"model {best.name} with {share:.0%} of its vocabulary")
+            self._add(self.workshop.with_vocabulary(len(self.trials) + 1, best, share))
 
     def _add(self, trial: Trial) -> None:
         self.trials = smoothed([*self.trials, trial])

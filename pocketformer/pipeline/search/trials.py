@@ -22,15 +22,17 @@ class Trial:
     """One model that the search made, and what was measured of it.
 
     ``number`` counts from 1 in the order of making and names the folder; ``depth`` is how many strokes led to it;
-    ``polished``: trained to the end. ``metric`` and ``drop`` (against the teacher) are of validation, fractions of 1;
-    ``latency_ms`` p50 by workload and ``speedup`` over the teacher in onnxruntime fp32, timed in turns with it;
-    ``file_mb`` is graph and tokenizer. ``layers``: heads and feed-forward width of each.
+    ``polished``: trained to the end; ``vocabulary``: share of the embedding rows that stayed. ``metric`` and ``drop``
+    (against the teacher) are of validation, fractions of 1; ``latency_ms`` p50 by workload and ``speedup`` over the
+    teacher in onnxruntime fp32, timed in turns with it; ``file_mb`` is graph and tokenizer. ``layers``: heads and
+    feed-forward width of each.
     """
 
     number: int
     name: str
     depth: int
     polished: bool
+    vocabulary: float
     layers: tuple[tuple[int, int], ...]
     metric: float
     drop: float
@@ -39,7 +41,7 @@ class Trial:
     file_mb: float
     parameters: int
     candidate: str
-    seconds: float
+    seconds: float = 0.0
     key: str = ""
     smoothed_drop: float | None = None
 
@@ -109,10 +111,13 @@ class Rules:
             nearest = min(trials, key=lambda t: (t.judged_drop, t.speed))
         return Judgement(trial=nearest, kept=False, missing=self.missing(nearest))
 
-    def is_fast_and_small(self, trial: Trial) -> bool:
-        """Whether a trial keeps every limit but that of the drop, which training may still mend."""
-        without_drop = Rules(self.budget.model_copy(update={"max_drop": None}))
-        return not without_drop.missing(trial)
+    def without(self, *limits: str) -> Rules:
+        """The same budget without these limits."""
+        return Rules(self.budget.model_copy(update=dict.fromkeys(limits)))
+
+    def is_fast(self, trial: Trial) -> bool:
+        """Whether a trial keeps what training and a smaller vocabulary cannot mend."""
+        return not self.without("max_drop", "max_size_mb").missing(trial)
 
 
 def smoothed(trials: Sequence[Trial]) -> list[Trial]:
@@ -120,14 +125,13 @@ def smoothed(trials: Sequence[Trial]) -> list[Trial]:
 
     On a few hundred rows the drop of one model has a standard error of about a point. Models of one chain, each cut
     out of the one before, get worse and not better, so what each shows says something of its neighbours (Barlow,
-    Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions). Polished ones and others are
-    smoothed apart.
+    Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions). Polished ones and others, and
+    those of another vocabulary, are smoothed apart.
     """
     out = list(trials)
-    for polished in (False, True):
-        like = sorted(
-            (i for i, t in enumerate(trials) if t.polished is polished), key=lambda i: trials[i].depth
-        )
+    for kind in {(t.polished, t.vocabulary) for t in trials}:
+        alike = (i for i, t in enumerate(trials) if (t.polished, t.vocabulary) == kind)
+        like = sorted(alike, key=lambda i: trials[i].depth)
         for index, value in zip(like, isotonic([trials[i].drop for i in like]), strict=True):
             out[index] = replace(out[index], smoothed_drop=value)
     return out
@@ -153,6 +157,7 @@ def worth_polishing(trials: Sequence[Trial], rules: Rules, hope: Callable[[Trial
     teaches: nothing faster than one that failed for its drop is tried, and nothing slower than one that kept the
     budget.
     """
+    rules = rules.without("max_size_mb")
     limit = rules.budget.max_drop
     done = [t for t in trials if t.polished]
     failed = [t.depth for t in done if limit is not None and t.judged_drop > limit + _ROUNDING]
@@ -164,10 +169,10 @@ def worth_polishing(trials: Sequence[Trial], rules: Rules, hope: Callable[[Trial
         for t in trials
         if not t.polished and t.depth not in {d.depth for d in done} and lowest < t.depth < highest
     ]
-    if limit is None:  # accuracy is what counts: the slowest that is fast and small enough
-        fitting = [t for t in open_ if rules.is_fast_and_small(t)]
+    if limit is None:  # accuracy is what counts: the slowest that is fast enough
+        fitting = [t for t in open_ if rules.is_fast(t)]
         return max(fitting, key=lambda t: t.speed) if fitting and not done else None
-    open_ = [t for t in open_ if rules.is_fast_and_small(t)] or open_
+    open_ = [t for t in open_ if rules.is_fast(t)] or open_
     promising = [t for t in open_ if t.judged_drop - hope(t) <= limit + _ROUNDING]
     if promising:
         return min(promising, key=lambda t: t.speed)

@@ -18,7 +18,7 @@ _SEARCH = {
     "strokes": [{"heads": 2, "ffn": 32}, {"layers": 2, "ffn": 16}],
     "recovery": _BRIEF,
     "polish": {**_BRIEF, "training": {"epochs": 2, "batch_size": 16}},
-    "vocabulary": {"size": 0.9},
+    "vocabularies": [0.9, 0.6],
     "candidates": ["dynamic-plain-reduced"],
     "rounds": 1,
     "polished": 1,
@@ -79,7 +79,9 @@ def test_a_search_goes_on_where_it_was_stopped(
     assert sum(t["taken"] for t in trials) == 1
     assert all(set(t["latency_ms"]) == set(t["speedup"]) == {"real", "1x32"} for t in trials)
     taken = next(t for t in trials if t["taken"])
-    assert record["choices"]["search"] == {"strokes": taken["depth"], "polished": taken["polished"]}
+    assert record["choices"]["search"] == {key: taken[key] for key in ("polished", "vocabulary")} | {
+        "strokes": taken["depth"]
+    }
     assert result.artefacts.model is not None
 
     # Another budget is answered from the same trials; one that nothing keeps by the nearest of them.
@@ -87,6 +89,20 @@ def test_a_search_goes_on_where_it_was_stopped(
     answer = run(impossible, output, force=True, listener=_Stop())
     assert first.stat().st_mtime_ns == made
     assert any("none keeps the budget" in note and "are allowed" in note for note in _record(answer)["notes"])
+
+    # What is too large is delivered with less of its vocabulary.
+    size = taken["file_mb"]
+    smaller = run(
+        _recipe(tiny_recipe, budget={"max_drop": 1.0, "max_size_mb": size * 0.9}), output, force=True
+    )
+    shrunk = _record(smaller)["details"]["trials"][-1]
+    assert (shrunk["vocabulary"], shrunk["depth"], shrunk["polished"]) == (
+        0.6,
+        taken["depth"],
+        taken["polished"],
+    )
+    assert shrunk["parameters"] < taken["parameters"]
+    assert shrunk["key"] not in {t["key"] for t in trials}
 
     # The resolved recipe makes only what leads to what was taken, without a judgement.
     resolved = Recipe.from_file(output / "recipe.yaml")

@@ -28,6 +28,7 @@ def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: 
         name=str(depth),
         depth=depth,
         polished=polished,
+        vocabulary=0.7,
         layers=((2, 8),),
         metric=0.95 - drop,
         drop=drop,
