@@ -9,27 +9,39 @@ from __future__ import annotations
 import csv
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Protocol
 
 from evidence.runs import Finished
 from evidence.table import EvidenceError, Measured, Row
 from pocketformer.compress.encoding import TextEncoding
-from pocketformer.pipeline.latency import PRECISIONS, Tabled, latency_table, random_graphs
+from pocketformer.pipeline.latency import PRECISIONS, SAME_LAYERS, block_graphs, random_graphs
 from pocketformer.pipeline.roofline import peaks, roofline
 from pocketformer.runtime.engine import OnnxRuntimeEngine, available_cores
 from pocketformer.runtime.manifest import SessionSettings, read_manifest
-from pocketformer.targets.latency_table import design
+from pocketformer.targets.latency_table import (
+    BlockCosts,
+    Grid,
+    GridPoint,
+    LatencyTable,
+    Shape,
+    design,
+    shapes_around,
+    solve,
+    with_call_of,
+)
 from pocketformer.targets.measure import measure
-from pocketformer.targets.workloads import WORKLOADS, build_feeds
+from pocketformer.targets.workloads import WORKLOADS, Feeds, Workload, build_feeds, fill
 
 STRUCTURES = 12
 _SEED = 20
 _MOST_HEADS, _MOST_NEURONS, _MOST_LAYERS = 12, 1536, 6
-_REAL_TEXTS = 60
-_ROUNDS = {"real": 15, "1x32": 15, "1x128": 10, "8x128": 8}
+_VOCABULARY = 2000
+_REAL_TEXTS = 40
+_ROUNDS = {"real": 40, "1x32": 30, "1x128": 20, "8x128": 8}
 _AT = "8x128"
 
 Layers = list[tuple[int, int]]
@@ -55,31 +67,38 @@ def latency_prediction(runs: WithDemo) -> Measured:
     """Median relative error of predicted latencies, in percent, over structures, precisions and workloads."""
     demo = runs.demo()
     teacher = _teacher(demo)
-    token_ids = _questions(demo, teacher)
-    lengths = [len(row) for row in token_ids]
+    token_ids = [[token % _VOCABULARY for token in row] for row in _questions(demo, teacher)]
     structures = random_structures(STRUCTURES)
+    grid = design(_MOST_HEADS, _MOST_NEURONS)
     errors: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="evidence-latency-") as folder:
-        graphs = [
-            random_graphs(teacher, layers, Path(folder) / f"student-{index}", vocabulary=None)
+        students = [
+            random_graphs(teacher, layers, Path(folder) / f"student-{index}", vocabulary=_VOCABULARY)
             for index, layers in enumerate(structures)
         ]
-        tabled: Tabled = latency_table(teacher, again=True, folder=Path(folder) / "tables")
-        for precision in PRECISIONS:
-            paths = {str(index): files[precision] for index, files in enumerate(graphs)}
-            for workload, p50 in _latencies(paths, token_ids).items():
-                for index, layers in enumerate(structures):
-                    named = next(w for w in WORKLOADS if w.name == workload)
-                    foretold = tabled.table.predict(layers, named, precision, lengths=lengths)
-                    error = abs(foretold / p50[str(index)] - 1.0)
-                    errors.setdefault(f"{precision} {workload}", []).append(error)
-    every = [error for found in errors.values() for error in found]
-    apart = ", ".join(f"{name} {median(found):.1%}" for name, found in errors.items())
+        blocks = block_graphs(teacher, grid, Path(folder) / "blocks")
+        start = perf_counter()
+        for precision in (name for name in PRECISIONS if name not in SAME_LAYERS):
+            forms = (precision, *(name for name, like in SAME_LAYERS.items() if like == precision))
+            made = {form: [files[form] for files in students] for form in forms}
+            for workload in WORKLOADS:
+                timed = _in_turns(grid, {form: blocks[form] for form in forms}, made, workload, token_ids)
+                for form, (costs, p50) in timed.items():
+                    table = LatencyTable(costs={form: costs})
+                    for layers, measured in zip(structures, p50, strict=True):
+                        lengths = [len(row) for row in token_ids]
+                        foretold = table.predict(layers, workload, form, lengths=lengths)
+                        errors.setdefault(f"{form} {workload.name}", []).append(foretold / measured - 1.0)
+        seconds = perf_counter() - start
+    every = [abs(error) for found in errors.values() for error in found]
+    apart = ", ".join(f"{name} {median(map(abs, found)):.1%}" for name, found in errors.items())
     how = (
         f"median of |predicted / measured p50 - 1| over {len(every)} latencies: {STRUCTURES} students with random "
-        f"weights and 1 to {_MOST_LAYERS} layers of widths between the table's, exported like what ships, x "
-        f"{len(PRECISIONS)} forms x {len(WORKLOADS)} workloads, {available_cores()} threads; the table was measured "
-        f"in {tabled.seconds:.0f} s. Medians apart: {apart}; nine of ten below {_ninth(every):.1%}"
+        f"weights, {_VOCABULARY} rows of the word table and 1 to {_MOST_LAYERS} layers of widths between the table's, "
+        f"each exported, fused and quantized like what ships, x {len(PRECISIONS)} forms x {len(WORKLOADS)} workloads, "
+        f"{available_cores()} threads. The graphs of the table and the students took turns ({seconds:.0f} s), so that "
+        "how fast the machine was at the moment is no part of the error; a table that was measured earlier is off by "
+        f"that as well. Medians apart: {apart}; nine of ten below {_ninth(every):.1%}"
     )
     return Measured(value=100 * median(every), how=how)
 
@@ -111,17 +130,48 @@ def roofline_share(runs: WithDemo) -> Measured:
     return Measured(value=100 * found["share"], how=how)
 
 
-def _latencies(paths: dict[str, Path], token_ids: Sequence[Sequence[int]]) -> dict[str, dict[str, float]]:
-    """p50 in ms by workload and student, all students of one form in turns."""
+def _in_turns(
+    grid: Grid,
+    blocks: Mapping[str, Mapping[GridPoint, Path]],
+    students: Mapping[str, Sequence[Path]],
+    workload: Workload,
+    token_ids: Sequence[Sequence[int]],
+) -> dict[str, tuple[dict[Shape, BlockCosts], list[float]]]:
+    """By form of the same layers, the first one's with a whole grid: costs of blocks, and p50 of the students in ms."""
     settings = SessionSettings(intra_op_threads=available_cores())
-    calls = {name: OnnxRuntimeEngine(path, settings).run for name, path in paths.items()}
-    found: dict[str, dict[str, float]] = {}
-    for workload in WORKLOADS:
+    lengths = [len(row) for row in token_ids]
+    shapes: Sequence[Shape] = shapes_around(1, round(median(lengths)))
+    if workload.sequence is not None:
+        shapes = [(workload.batch, workload.sequence)]
+    calls: dict[Hashable, Callable[[int], object]] = {}
+    for form, files in students.items():
         feeds = build_feeds(workload, token_ids)
-        rounds = max(len(feeds), _ROUNDS[workload.name])
-        timed = measure(calls, {workload.name: feeds}, rounds=rounds, warmup=2)
-        found[workload.name] = {name: by[workload.name].latency.p50 for name, by in timed.items()}
-    return found
+        for index, path in enumerate(files):
+            calls[form, index] = _cycling(OnnxRuntimeEngine(path, settings), feeds)
+        for point, path in blocks[form].items():
+            engine = OnnxRuntimeEngine(path, settings)
+            calls |= {(form, point, shape): _cycling(engine, [fill(token_ids, *shape)]) for shape in shapes}
+    names = {str(number): key for number, key in enumerate(calls)}
+    rounds = {"": list(range(_ROUNDS[workload.name]))}
+    timed = measure(
+        {name: calls[key] for name, key in names.items()}, rounds, rounds=len(rounds[""]), warmup=1
+    )
+    p50 = {names[name]: by[""].latency.p50 for name, by in timed.items()}
+    first, *others = students
+    solved = {
+        shape: solve(grid, {point: p50[first, point, shape] for point in grid.points()}) for shape in shapes
+    }
+    costs = {first: solved} | {
+        form: {shape: with_call_of(solved[shape], grid, p50[form, grid.alone, shape]) for shape in shapes}
+        for form in others
+    }
+    return {
+        form: (costs[form], [p50[form, index] for index in range(len(students[form]))]) for form in students
+    }
+
+
+def _cycling(engine: OnnxRuntimeEngine, feeds: Sequence[Feeds]) -> Callable[[int], object]:
+    return lambda turn: engine.run(feeds[turn % len(feeds)])
 
 
 def _teacher(demo: Finished) -> Path:

@@ -121,7 +121,7 @@ def table_command(model: Path, target: str, threads: Optional[int], again: bool,
     """What blocks of MODEL's architecture cost on TARGET.
 
     MODEL is a Hugging Face directory or a run. Milliseconds of attention by its heads and of a feed-forward network by
-    its neurons, in every form that ships and at several shapes: measured once, in about a minute, and kept for this
+    its neurons, in every form that ships and at several shapes: measured once, in a minute or two, and kept for this
     processor, onnxruntime and number of threads. A report holds the table's predictions against what it measured.
     """
     from pocketformer.pipeline.latency import table_of_target

@@ -75,9 +75,10 @@ def prediction(
     *,
     measure: bool,
 ) -> dict[str, Any] | None:
-    """The ``prediction`` of report.json; None without a table, or for a graph of a form that tables do not have.
+    """The ``prediction`` of report.json; None without a table, for a graph of a form that tables do not have, and
+    for a narrower hidden state than the teacher's.
 
-    ``measure``: make the table when there is none, which takes about a minute.
+    ``measure``: make the table when there is none, which takes a minute or two.
     """
     from pocketformer.compress.models import structure_of
     from pocketformer.pipeline.latency import kept_table, latency_table, precision_of
@@ -89,9 +90,10 @@ def prediction(
     table = kept_table(teacher, threads=context.threads)
     if table is None and measure:
         table = latency_table(teacher, threads=context.threads, say=context.listener.note).table
-    if table is None:
+    structure = structure_of(student)
+    if table is None or table.about["model"]["hidden"] != structure.hidden:
         return None
-    layers = [(layer.heads, layer.ffn) for layer in structure_of(student).layers]
+    layers = [(layer.heads, layer.ffn) for layer in structure.layers]
     foretold = {
         workload.name: table.predict(layers, workload, precision, lengths=lengths)
         for workload in WORKLOADS

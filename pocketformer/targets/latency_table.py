@@ -204,17 +204,21 @@ class LatencyTable:
 def _at_shape(costs: Mapping[Shape, BlockCosts], shape: Shape) -> BlockCosts:
     if shape in costs:
         return costs[shape]
-    batch, sequence = shape
-    known = sorted(length for rows, length in costs if rows == batch)
-    if len(known) < 2:
+    lower, upper = shapes_around(*shape, known=tuple(costs))
+    share = (shape[1] - lower[1]) / (upper[1] - lower[1])
+    return costs[lower].mixed(costs[upper], share)
+
+
+def shapes_around(batch: int, sequence: int, known: Sequence[Shape] = tuple(SHAPES)) -> tuple[Shape, Shape]:
+    """The two of ``known``, of this batch, that ``sequence`` lies between, or the two nearest; else ``InputError``."""
+    lengths = sorted(length for rows, length in known if rows == batch)
+    if len(lengths) < 2:
         raise InputError(
             f"the latency table has no shape {batch} x {sequence}",
-            hint="It has " + ", ".join(f"{b} x {s}" for b, s in costs) + ".",
+            hint="It has " + ", ".join(f"{b} x {s}" for b, s in known) + ".",
         )
-    upper = next((length for length in known[1:] if length >= sequence), known[-1])
-    lower = known[known.index(upper) - 1]
-    share = (sequence - lower) / (upper - lower)
-    return costs[batch, lower].mixed(costs[batch, upper], share)
+    upper = next((length for length in lengths[1:] if length >= sequence), lengths[-1])
+    return (batch, lengths[lengths.index(upper) - 1]), (batch, upper)
 
 
 def shapes_within(positions: int) -> dict[Shape, int]:

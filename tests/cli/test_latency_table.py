@@ -83,6 +83,9 @@ def test_a_kept_table_foretells_each_workload_that_was_measured(
     assert found["median_error"] == pytest.approx(abs(found["error"]["real"]))
     # Neither without a table nor for a form that tables do not have.
     assert prediction(cast("Any", context), student, "static-plain", [6], p50, measure=False) is None
+    student.config.hidden_size = 24
+    assert prediction(cast("Any", context), student, "fp32-fused", [6], p50, measure=False) is None
+    student.config.hidden_size = 32
     elsewhere = SimpleNamespace(artefacts=context.artefacts, threads=2)
     assert prediction(cast("Any", elsewhere), student, "fp32-fused", [6], p50, measure=False) is None
 
