@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocketformer.runtime.manifest import SessionSettings
 from pocketformer.targets.latency_table import ORDINARY_LAYERS, Grid, GridPoint, LatencyTable, design
@@ -235,11 +235,10 @@ def random_graphs(
     folder.mkdir(parents=True)
     student = random_student(model_dir, layers, vocabulary=vocabulary)
     exported = export_onnx(student, model_dir, folder / "model.onnx", exporter=default_exporter()).output
-    graphs = {
-        kind: deployable_graph(
-            exported, folder, kind, heads=[heads for heads, _ in layers], hidden=student.config.hidden_size
-        )
-        for kind in sorted({candidate_by_name(name).graph for name in PRECISIONS.values()})
+    heads, hidden = [heads for heads, _ in layers], int(student.config.hidden_size)
+    kinds: tuple[Literal["plain", "fused"], ...] = ("plain", "fused")
+    graphs: dict[str, Path] = {
+        kind: deployable_graph(exported, folder, kind, heads=heads, hidden=hidden) for kind in kinds
     }
     return {
         precision: quantize_candidate(candidate, graphs=graphs, output=folder / f"{precision}.onnx").output

@@ -389,6 +389,7 @@ def unlabelled_report(sample_report: Report) -> Report:
     data = sample_report.model_dump(mode="json")
     data["evaluation"]["basis"] = "teacher"
     data["devices"][0] |= {"status": "emulated", "speedup": {}, "loadgen": None}
+    data["devices"][0] |= {"prediction": None, "roofline": None}
     for part in (*data["devices"][0]["baselines"].values(), data["devices"][0]["result"]):
         part |= {"latency_ms": {}, "latency_samples_ms": {}, "samples_per_s": {}}
         part |= {"tokenizer_ms": None, "end_to_end_ms": None, "cold_start": None}
