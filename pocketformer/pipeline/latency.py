@@ -226,7 +226,7 @@ def random_graphs(
 
     ``vocabulary`` None: as many rows of the word table as ``model_dir`` has.
     """
-    from pocketformer.compress.quantize.portfolio import candidate_by_name, quantize_candidate
+    from pocketformer.compress.quantize.portfolio import quantize_candidate
     from pocketformer.compress.random_student import random_student
     from pocketformer.export.onnx_export import export_onnx
     from pocketformer.pipeline.graph_stages import default_exporter
