@@ -153,7 +153,7 @@ def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
         "export",
         {"quantize": {"candidates": ["fp32", "dynamic-fused-reduced", "dynamic-plain"], "rounds": 2}},
         {"bundle": {"golden": 4}},
-        {"bench": {"rounds": 5, "loadgen_s": 0, "cold_starts": 0}},
+        {"bench": {"rounds": 5, "loadgen_s": 0, "cold_starts": 0, "roofline": False}},
         "report",
     ]
     train, test = tiny_files

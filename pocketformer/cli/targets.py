@@ -1,4 +1,4 @@
-"""``pocketformer targets``: list, show and probe devices."""
+"""``pocketformer targets``: list, show and probe devices, and time the blocks of a model there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pocketformer.cli.options import device_options, json_option, reached, verbo
 
 @click.group("targets")
 def command() -> None:
-    """List, show and probe devices."""
+    """List, show and probe devices, and time a model's blocks on them."""
 
 
 @command.command("list")
@@ -93,3 +93,32 @@ def _print(values: dict[str, Any], as_json: bool) -> None:
     import yaml
 
     click.echo(yaml.safe_dump(values, sort_keys=False).rstrip())
+
+
+@command.command("table")
+@click.argument("model", type=PATH)
+@click.option("--target", default="cpu", show_default=True, help="A device measured here: cpu.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores available.")
+@click.option("--again", is_flag=True, help="Measure anew, also where there is a table.")
+@json_option
+@verbose_option
+def table_command(model: Path, target: str, threads: Optional[int], again: bool, as_json: bool) -> None:
+    """What blocks of MODEL's architecture cost on TARGET.
+
+    MODEL is a Hugging Face directory or a run. Milliseconds of attention by its heads and of a feed-forward network by
+    its neurons, in every form that ships and at several shapes: measured once, in a minute or two, and kept for this
+    processor, onnxruntime and number of threads. A report holds the table's predictions against what it measured.
+    """
+    from pocketformer.pipeline.latency import table_of_target
+
+    tabled = table_of_target(
+        model, target, threads=threads, again=again, say=lambda text: click.echo(text, err=True)
+    )
+    if as_json:
+        from pocketformer.targets.latency_cache import table_to_dict
+
+        click.echo(json.dumps({**table_to_dict(tabled.table), "path": str(tabled.path)}))
+        return
+    from pocketformer.cli.latency_table import print_table
+
+    print_table(tabled)

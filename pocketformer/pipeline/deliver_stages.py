@@ -32,11 +32,16 @@ class BenchConfig:
 
     ``cold_starts`` of the bundle, whose median counts, and one of the teacher; 0: none. ``devices`` says how targets
     of these names are reached; those that no target names are measured as well.
+
+    ``latency_table``: None predicts the bundle's latency from a table of this device where there is one, True measures
+    one first where there is none (a minute or two), False predicts nothing. ``roofline``: also measure what bounds it.
     """
 
     rounds: int = 40
     loadgen_s: float = 3.0
     cold_starts: int = 3
+    latency_table: bool | None = None
+    roofline: bool = True
     devices: tuple[FleetDevice, ...] = ()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline import bench
 from pocketformer.pipeline.devices import Answered, Subject, measure_devices
+from pocketformer.pipeline.expectations import expectations
 from pocketformer.pipeline.fleet import Place, places_of, resolve_places
 from pocketformer.runtime.errors import DataError, ExportError, ParityError
 from pocketformer.runtime.metrics import bootstrap_interval, score
@@ -163,6 +164,10 @@ class _Here:
         )
         skipped = [w.name for w in WORKLOADS if w not in workloads]
         notes = [f"{name}: not measured, the model takes fewer tokens" for name in skipped]
+        expected, missing = expectations(
+            config, context, runtime, self._shrunk, result.token_ids, timings["result"]
+        )
+        notes += missing
         loadgen: dict[str, Any] | None = None
         if config.loadgen_s > 0:
             pad_id = runtime.manifest.preprocessing.pad_id
@@ -185,6 +190,7 @@ class _Here:
             "name": place.name,
             "status": "measured",
             "threads": context.threads,
+            **expected,
             "baselines": baselines,
             "result": own,
             "loadgen": loadgen,

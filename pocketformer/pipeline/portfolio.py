@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -189,32 +189,13 @@ class Portfolio:
 
     def _prepare(self, kind: Literal["plain", "fused", "torch"]) -> None:
         """Make the graph that candidates of this kind start from, once; "torch" needs none."""
+        from pocketformer.compress.models import structure_of
+
         if kind == "torch" or kind in self._graphs:
             return
-        self._graphs[kind] = self._narrowed(self._exported if kind == "plain" else self._fused(), kind)
-
-    def _fused(self) -> Path:
-        from pocketformer.compress.models import structure_of
-        from pocketformer.export.fuse import fuse_for_onnxruntime
-
-        return fuse_for_onnxruntime(
-            self._exported,
-            self._work / "fused.onnx",
-            heads=[layer.heads for layer in structure_of(self._model).layers],
-            hidden_size=int(self._model.config.hidden_size),
-            # The tables are quantized apart, which needs their look-ups as single nodes.
-            fuse_embeddings=False,
-        ).output
-
-    def _narrowed(self, graph: Path, name: str) -> Path:
-        """The same graph with a last layer that computes only what the head reads."""
-        from pocketformer.export.first_position import compute_first_position_only
-
-        try:
-            return compute_first_position_only(graph, self._work / f"{name}-first-position.onnx").output
-        except PocketformerError as error:  # the graph as it is answers the same, only later
-            log.warning("%s", error)
-            return graph
+        heads = [layer.heads for layer in structure_of(self._model).layers]
+        hidden = int(self._model.config.hidden_size)
+        self._graphs[kind] = deployable_graph(self._exported, self._work, kind, heads=heads, hidden=hidden)
 
     @cached_property
     def _calibration(self) -> list[dict[str, Any]]:
@@ -224,3 +205,26 @@ class Portfolio:
         rows = self._encoding.encode(train.texts[: self._config.calibration])
         names = self._engine(self._exported).input_names
         return feeds_of_rows(rows, self._encoding.pad_id, names)
+
+
+def deployable_graph(
+    exported: Path, work: Path, kind: Literal["plain", "fused"], *, heads: Sequence[int], hidden: int
+) -> Path:
+    """The fp32 graph that candidates of this kind start from, written into ``work``.
+
+    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads.
+    """
+    from pocketformer.export.first_position import compute_first_position_only
+    from pocketformer.export.fuse import fuse_for_onnxruntime
+
+    graph = exported
+    if kind == "fused":
+        # The tables are quantized apart, which needs their look-ups as single nodes.
+        graph = fuse_for_onnxruntime(
+            exported, work / "fused.onnx", heads=heads, hidden_size=hidden, fuse_embeddings=False
+        ).output
+    try:
+        return compute_first_position_only(graph, work / f"{kind}-first-position.onnx").output
+    except PocketformerError as error:  # the graph as it is answers the same, only later
+        log.warning("%s", error)
+        return graph

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional
+from typing import Any, Literal, Optional
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-STANDARD_WORKLOADS = ("real", "1x32", "1x128", "8x128")
-
-
-def _without_surrogates(value: object) -> object:
-    """Half a UTF-16 pair cannot be written as UTF-8; JSON lines from elsewhere do carry some."""
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_without_surrogates)]
-Score = Annotated[float, Field(ge=-1, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Difference = Annotated[float, Field(ge=-2, le=2)]
-Amount = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-Interval = tuple[float, float]
-DeviceStatus = Literal["measured", "emulated", "built", "failed"]
-
-
-def ordered(name: str, interval: Interval | None) -> None:
-    """Refuse an interval whose ends are the wrong way round."""
-    if interval is not None and interval[0] > interval[1]:
-        raise ValueError(f"{name}: the lower end {interval[0]} lies above the upper end {interval[1]}")
-
-
-class Part(BaseModel):
-    """What all parts share: no key that the schema does not name, no NaN, no change after the fact."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from pocketformer.report.bounds import Prediction, Roofline
+from pocketformer.report.parts import (
+    Amount,
+    Count,
+    DeviceStatus,
+    Difference,
+    Interval,
+    Part,
+    Score,
+    Share,
+    Text,
+    ordered,
+)
 
 
 class Percentiles(Part):
@@ -344,6 +327,12 @@ class Device(Part):
     baselines: Baselines = Field(default_factory=Baselines, description="The teacher here.")
     result: Optional[Result] = Field(default=None, description="What ships here.")
     speedup: dict[str, Speedup] = Field(default_factory=dict, description="Per workload.")
+    prediction: Optional[Prediction] = Field(
+        default=None, description="The latency table's prediction; null: there was no table."
+    )
+    roofline: Optional[Roofline] = Field(
+        default=None, description="What bounds the latency; null: not measured."
+    )
     loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's scenarios; not an MLPerf result.")
     versions: dict[Text, Text] = Field(
         default_factory=dict, description="Versions that matter, on the device."
@@ -371,7 +360,8 @@ class Device(Part):
     def _only_measured_devices_have_times(self) -> Device:
         parts = [self.result, self.baselines.torch_eager, self.baselines.onnxruntime_fp32]
         timed = any(p is not None and _is_timed(p) for p in parts)
-        if self.status != "measured" and (timed or self.speedup or self.loadgen or self.energy or self.gpu):
+        others = (self.speedup, self.loadgen, self.energy, self.gpu, self.prediction, self.roofline)
+        if self.status != "measured" and (timed or any(others)):
             raise ValueError(f"device {self.name!r} is {self.status}: only a measured device has latencies")
         return self
 
