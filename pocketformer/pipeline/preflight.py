@@ -74,9 +74,10 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
 def _check_steps(
     recipe: Recipe, artefacts: Artefacts, splits: Splits | None, places: tuple[Place, ...]
 ) -> None:
-    from pocketformer.compress.quantize.portfolio import candidate_by_name
+    from pocketformer.pipeline.candidates import require_candidates
     from pocketformer.pipeline.engine_rows import engine_config
     from pocketformer.pipeline.engine_stages import check_tensorrt
+    from pocketformer.pipeline.session_tuning import chosen_settings
 
     engines = [place for place in places if place.way in ("engine", "engine-there")]
     for step in recipe.steps:
@@ -98,8 +99,8 @@ def _check_steps(
                 if place.way == "engine":
                     check_tensorrt(engine_config(place))
         if step.name == "quantize":
-            for name in step.config.candidates:
-                candidate_by_name(name)
+            require_candidates(step.config.candidates, places)
+            chosen_settings(recipe.choices)
         if step.name in _MAKES:
             artefacts = artefacts.with_made({_MAKES[step.name]: ""}, Path(step.name))
             if step.name == "finetune":

@@ -28,7 +28,8 @@ from pocketformer.pipeline.model_stages import distill_stage, finetune_stage, pr
 class Step:
     """A step's name, the version of what it computes (part of a stage's key), settings and function.
 
-    ``packages`` are those whose version decides this step's result and no other's.
+    ``packages`` are those whose version decides this step's result and no other's; ``choices`` the names of what it
+    chooses by measuring, which a resolved recipe holds.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Step:
     config: type[Any]
     function: Callable[[Any, RunContext, Path], Made]
     packages: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 STEPS: tuple[Step, ...] = (
@@ -44,7 +46,14 @@ STEPS: tuple[Step, ...] = (
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
-    Step(name="quantize", version=4, config=QuantizeConfig, function=quantize_stage),
+    Step(
+        name="quantize",
+        version=5,
+        config=QuantizeConfig,
+        function=quantize_stage,
+        packages=("openvino", "nncf"),
+        choices=("quantize", "session"),
+    ),
     Step(
         name="tensorrt",
         version=2,
@@ -52,7 +61,7 @@ STEPS: tuple[Step, ...] = (
         function=tensorrt_stage,
         packages=("tensorrt", "tensorrt-rtx-cu12"),
     ),
-    Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
+    Step(name="bundle", version=2, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=3, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )
