@@ -17,7 +17,9 @@ class Fraction(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "fraction"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Optional[float]:
         """The share as a fraction of 1."""
         if isinstance(value, float):
             return value
@@ -29,6 +31,64 @@ class Fraction(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not 0 <= number <= 1:
             self.fail(f"{value!r} is not between 0% and 100% (1% is 0.01)", param, ctx)
         return number
+
+
+class Drop(Fraction):
+    """A share, or ``none`` for no limit."""
+
+    name = "fraction|none"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Optional[float]:
+        """The share as a fraction of 1; None: no limit."""
+        return None if str(value).strip().lower() == "none" else super().convert(value, param, ctx)
+
+
+class Latency(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Milliseconds and the workload that they speak of: ``0.8``, ``12@1x128``."""
+
+    name = "ms[@workload]"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> tuple[float, str]:
+        """Milliseconds and the workload's name."""
+        if isinstance(value, tuple):
+            return value
+        amount, _, workload = str(value).strip().partition("@")
+        try:
+            milliseconds = float(amount.removesuffix("ms"))
+        except ValueError:
+            self.fail(f"{value!r} is not a time; write 0.8 or 12@1x128 (milliseconds)", param, ctx)
+        if not 0 < milliseconds < float("inf"):
+            self.fail(f"{value!r} is not above 0 milliseconds", param, ctx)
+        from pocketformer.targets.workloads import WORKLOADS
+
+        names = [known.name for known in WORKLOADS]
+        if workload and workload not in names:
+            self.fail(f"there is no workload {workload!r}; choose {', '.join(names)}", param, ctx)
+        return milliseconds, workload or "real"
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A time to work: ``90`` (seconds), ``20m``, ``1.5h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """Seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip().lower()
+        factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+        try:
+            seconds = float(text[:-1]) * factor if factor else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a duration; write 90s, 20m or 1.5h", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not above 0 seconds", param, ctx)
+        return seconds
 
 
 class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -63,6 +123,9 @@ def data_options(required: bool) -> Callable[[Command], Command]:
                 ),
                 click.option("--test", type=PATH, help="Held-out file; read once, at the end."),
                 click.option("--validation", type=PATH, help="Default: a tenth of --train."),
+                click.option(
+                    "--unlabeled", type=PATH, help="More texts like these, to distil on; needs no labels."
+                ),
                 click.option(
                     "--text-column", default="text", show_default=True, help="Its name in the files."
                 ),
@@ -135,13 +198,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def data_section(values: dict[str, Any]) -> Optional[dict[str, Any]]:
     """The data section of a recipe from the data options, taken out of ``values``; None without ``--train``."""
     section = {
-        name: values.pop(name) for name in ("train", "test", "validation", "text_column", "label_column")
+        name: values.pop(name)
+        for name in ("train", "test", "validation", "unlabeled", "text_column", "label_column")
     }
     if section["label_column"] == "none":
         section["label_column"] = None
     if section["train"] is None:
-        if section["test"] is not None or section["validation"] is not None:
-            raise click.UsageError("--test and --validation need --train.")
+        if any(section[name] is not None for name in ("test", "validation", "unlabeled")):
+            raise click.UsageError("--test, --validation and --unlabeled need --train.")
         return None
     return {name: value for name, value in section.items() if value is not None or name == "label_column"}
 

@@ -50,14 +50,20 @@ def candidates_of(
     return [candidate for candidate in wanted if candidate.name not in out], left
 
 
-def require_candidates(names: Sequence[str], places: Sequence[Place]) -> None:
+def require_candidates(names: Sequence[str], places: Sequence[Place], *, onnx: bool = False) -> None:
     """Refuse before a run what it could not make: ``InputError`` for a name that there is not,
 
-    ``MissingDependencyError`` for one whose package is missing, ``RecipeError`` when the targets take none of them.
+    ``MissingDependencyError`` for one whose package is missing, ``RecipeError`` when the targets take none of them, or
+    with ``onnx`` when one is no ONNX file.
     """
     wanted = [candidate_by_name(name) for name in names]
     for candidate in wanted:
         missing = _missing(candidate)
+        if onnx and candidate.suffix != ".onnx":
+            raise RecipeError(
+                f"a search is judged by onnxruntime, and {candidate.name} runs in {candidate.engine}",
+                hint="Name it under quantize: what ships is chosen there.",
+            )
         if missing:
             raise MissingDependencyError(f"{candidate.name} needs {missing}", hint=f"Install it: {_INSTALL}.")
     reasons = [_unfit(candidate, places) for candidate in wanted]

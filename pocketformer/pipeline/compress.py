@@ -44,19 +44,24 @@ def compress_recipe(
     targets: Sequence[str] = ("cpu",),
     budget: Mapping[str, Any] | None = None,
     finetune: bool | None = None,
+    search: bool = False,
+    time_limit_s: float | None = None,
     **settings: Any,
 ) -> Recipe:
     """The recipe for ``compress``; ``settings`` are further keys of a recipe.
 
-    ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data.
+    ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data. ``search`` replaces the
+    usual cuts by a search of at most ``time_limit_s`` seconds (None: the step's own limit).
     """
     if data is None:
         raise DataError("compressing needs data", hint="Name a file with --train.")
     values = {name: value for name, value in settings.items() if value is not None}
     values |= {"model": model, "data": dict(data), "targets": list(targets), "budget": dict(budget or {})}
-    draft = Recipe.from_mapping({**values, "steps": list(_COMPRESSION)}, source="options")
+    limit = {} if time_limit_s is None else {"time_limit_s": time_limit_s}
+    compression = ({"search": limit},) if search else _COMPRESSION
+    draft = Recipe.from_mapping({**values, "steps": list(compression)}, source="options")
     first = ["finetune"] if finetune or (finetune is None and _needs_head(draft)) else []
-    return Recipe.from_mapping({**values, "steps": [*first, *_COMPRESSION, *_DELIVERY]}, source="options")
+    return Recipe.from_mapping({**values, "steps": [*first, *compression, *_DELIVERY]}, source="options")
 
 
 def _needs_head(recipe: Recipe) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pocketformer.compress.data import Splits
     from pocketformer.pipeline.recipe import Recipe
     from pocketformer.pipeline.rundir import RunDirectory
+    from pocketformer.pipeline.search.trials import Trial
 
 log = logging.getLogger("pocketformer")
 
@@ -35,6 +36,9 @@ class Listener(Protocol):
     def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
         """A stage has ended, or was taken from an earlier run."""
 
+    def trials(self, trials: Sequence[Trial], best: Trial) -> None:
+        """The search has made one more model, the last of ``trials``; ``best`` is what it would take now."""
+
     def note(self, text: str) -> None:
         """A remark between signs of life."""
 
@@ -52,6 +56,9 @@ class SilentListener:
         """Ignore."""
 
     def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
+        """Ignore."""
+
+    def trials(self, trials: Sequence[Trial], best: Trial) -> None:
         """Ignore."""
 
     def note(self, text: str) -> None:

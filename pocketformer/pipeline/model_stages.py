@@ -12,6 +12,7 @@ from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.finetune import FinetuneConfig, finetune
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
 from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.runtime.metrics import score
 from pocketformer.runtime.results import StepResult
 
@@ -44,6 +45,13 @@ def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path
 
     model = context.artefacts.need("model", verb="prune")
     return _made(prune_vocabulary_step(model, config, context.step_context(folder, verb="prune")), context)
+
+
+def search_stage(config: SearchConfig, context: RunContext, folder: Path) -> Made:
+    """Make smaller and smaller models and take the best for the budget."""
+    from pocketformer.pipeline.search.stage import search
+
+    return search(config, context, folder)
 
 
 def _made(result: StepResult[Path], context: RunContext) -> Made:

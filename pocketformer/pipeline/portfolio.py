@@ -137,6 +137,12 @@ class Portfolio:
         again = {c.name: c for c in self._timed(finalists, longer=_FINAL_ROUNDS)}
         return [again.get(c.name, c) for c in tried]
 
+    def time_against(self, candidate: Tried, graph: Path) -> tuple[Tried, Tried]:
+        """A candidate timed once more, in turns with another model's ``graph``; both with their figures."""
+        other = Tried(name="other", precision="fp32", path=graph)
+        first, second = self._timed([candidate, other])
+        return first, second
+
     @cached_property
     def choice(self) -> Choice:
         """The rules by which one candidate is taken."""

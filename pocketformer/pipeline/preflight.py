@@ -20,6 +20,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "distill": ("model", "teacher"),
     "prune": ("model",),
     "vocabulary": ("model",),
+    "search": ("model", "teacher"),
     "export": ("model",),
     "quantize": ("model", "graph"),
     "tensorrt": ("model", "graph"),
@@ -32,6 +33,7 @@ _MAKES = {
     "distill": "model",
     "prune": "model",
     "vocabulary": "model",
+    "search": "model",
     "export": "graph",
     "quantize": "quantized",
     "tensorrt": "engine",
@@ -98,8 +100,10 @@ def _check_steps(
                 artefacts.need("graph", verb=f"an engine for {place.name}")
                 if place.way == "engine":
                     check_tensorrt(engine_config(place))
-        if step.name == "quantize":
-            require_candidates(step.config.candidates, places)
+        if step.name in ("quantize", "search"):
+            chosen = recipe.choices.get("quantize") if step.name == "quantize" else None
+            names = step.config.candidates if chosen is None else (str(chosen),)
+            require_candidates(names, places, onnx=step.name == "search")
             chosen_settings(recipe.choices)
         if step.name in _MAKES:
             artefacts = artefacts.with_made({_MAKES[step.name]: ""}, Path(step.name))

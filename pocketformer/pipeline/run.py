@@ -202,7 +202,7 @@ def _stage_key(step: Step, section: StepSection, previous: str, context: RunCont
     given = {name: context.recipe.choices[name] for name in step.choices if name in context.recipe.choices}
     budget = (
         context.recipe.budget.model_dump(mode="json")
-        if step.name in ("quantize", "bench", "report")
+        if step.name in ("search", "quantize", "bench", "report")
         else None
     )
     return _digest(

@@ -21,7 +21,14 @@ from pocketformer.pipeline.deliver_stages import (
 )
 from pocketformer.pipeline.engine_stages import TensorrtConfig, tensorrt_stage
 from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
-from pocketformer.pipeline.model_stages import distill_stage, finetune_stage, prune_stage, vocabulary_stage
+from pocketformer.pipeline.model_stages import (
+    distill_stage,
+    finetune_stage,
+    prune_stage,
+    search_stage,
+    vocabulary_stage,
+)
+from pocketformer.pipeline.search.config import SearchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +52,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="distill", version=4, config=DistillConfig, function=distill_stage),
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
+    Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(
         name="quantize",

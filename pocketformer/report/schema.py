@@ -220,7 +220,7 @@ class FlippedExample(Part):
 class DataFile(Part):
     """One input file."""
 
-    split: Literal["train", "validation", "test"] = Field(description="What it was used as.")
+    split: Literal["train", "validation", "test", "unlabeled"] = Field(description="What it was used as.")
     name: Text = Field(description="File name, without its directory.")
     sha256: Text = Field(description="Of the whole file.")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from pocketformer import load
 from pocketformer.cli import run_command
 from pocketformer.pipeline.inspect import inspect
@@ -59,9 +60,7 @@ def test_a_run_ends_with_a_bundle_for_openvino(in_openvino: RunResult, tiny_text
     assert set(outputs) == {"model.xml", "model.bin"}
 
 
-def test_verbs_take_a_bundle_for_openvino(
-    in_openvino: RunResult, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_verbs_take_a_bundle_for_openvino(in_openvino: RunResult, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = in_openvino.bundles["cpu"]
     found = inspect(bundle)
     assert found.facts["precision"] == "int8-static"

@@ -148,7 +148,7 @@ ALL_PLACES = [p for p in places(DOCUMENT) if not p.startswith("files/")]
 
 
 @given(place=st.sampled_from(ALL_PLACES), value=JSON_VALUES)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_anywhere_gives_a_manifest_or_a_named_error(place: str, value: object) -> None:
     try:
         manifest = Manifest.from_json(changed(place, value))
@@ -158,7 +158,6 @@ def test_any_value_anywhere_gives_a_manifest_or_a_named_error(place: str, value:
 
 
 @given(text=st.text(max_size=200))
-@settings(deadline=None)
 def test_any_text_gives_a_named_error(text: str) -> None:
     with pytest.raises(PocketformerError):
         Manifest.from_json(text)

@@ -45,11 +45,12 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
 def prune_vocabulary_step(
     model_dir: Path, config: VocabularyConfig, context: StepContext
 ) -> StepResult[Path]:
-    """Remove embedding rows of ``model_dir`` that neither train nor validation texts need, and unused positions."""
+    """Remove embedding rows of ``model_dir`` that no text but those of test needs, and unused positions."""
     from pocketformer.compress.models import copy_licences, load_classifier, save_classifier
     from pocketformer.compress.prune.vocabulary import prune_vocabulary
 
-    texts = [*context.splits.train.texts, *context.splits.validation.texts]
+    splits = context.splits
+    texts = [*splits.train.texts, *splits.validation.texts, *splits.unlabeled]
     if config.max_positions is None:
         config = replace(config, max_positions=max(context.max_length, _FEWEST_POSITIONS))
     tokenizer_dir = context.work / "tokenizer"
