@@ -37,7 +37,7 @@ log = logging.getLogger("pocketformer")
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
 _FINAL_ROUNDS = 3.0
 _TEXTS_CHECKED = 32  # for products that overflow
-_SETTINGS_LIMIT_S = 4.0  # for each workload, when settings of the session are tried
+_SETTINGS_LIMIT_S = 5.0  # for each workload, when settings of the session are tried
 
 
 class Portfolio:

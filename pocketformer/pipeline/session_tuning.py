@@ -18,7 +18,7 @@ from pocketformer.runtime.manifest import GRAPH_OPTIMIZATIONS, ONNXRUNTIME, Sess
 
 MARGIN = 0.03
 _USUAL = "usual settings"
-_AGAIN = 2.0  # the second measurement is this many times as long
+_FIRST, _AGAIN = 0.6, 1.5  # how long the measurements are, as shares of the usual rounds
 
 # Settings by name, and how many times the usual rounds: p50 in ms, by name and workload.
 Timing = Callable[[Mapping[str, SessionSettings], float], Mapping[str, Mapping[str, float]]]
@@ -76,7 +76,7 @@ def tune(
     """
     if not rivals:
         return {}, []
-    first = timing({_USUAL: usual, **{r.name: replace(usual, **r.changes) for r in rivals}}, 1.0)
+    first = timing({_USUAL: usual, **{r.name: replace(usual, **r.changes) for r in rivals}}, _FIRST)
     gains = {r.name: gain(first[_USUAL], first[r.name]) for r in rivals}
     tried = {r.name: replace(r, latency_ms=first[r.name], reason=_said(gains[r.name])) for r in rivals}
     winners = sorted((r for r in rivals if gains[r.name] > MARGIN), key=lambda r: gains[r.name])
