@@ -29,7 +29,7 @@ _FIXED_SECONDS = {
     "prune": 10.0,
     "vocabulary": 8.0,
     "export": 20.0,
-    "quantize": 90.0,
+    "quantize": 100.0,
     "tensorrt": 30.0,
     "bundle": 3.0,
     "bench": 75.0,

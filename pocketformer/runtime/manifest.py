@@ -20,7 +20,8 @@ from pocketformer.runtime.manifest_fields import MANIFEST_FILE as MANIFEST_FILE
 SCHEMA_VERSION = 1
 CPU_PROVIDER = "CPUExecutionProvider"
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
-ENGINES = (ONNXRUNTIME, OPENVINO)
+# The last two by their modules; what they need beyond that stands in the fingerprint of the built engine.
+ENGINES = (ONNXRUNTIME, OPENVINO, "tensorrt", "tensorrt_rtx")
 GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
 PREPROCESSING_KINDS = ("text",)
 POSTPROCESSING_KINDS = ("softmax_labels",)

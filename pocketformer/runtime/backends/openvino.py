@@ -79,7 +79,8 @@ class OpenvinoEngine:
         Raises ``InputError`` when a feed is missing, ``VerificationError`` when the graph fails on these feeds.
         """
         try:
-            values = [np.ascontiguousarray(feeds[name]) for name in self.input_names]
+            # Shared and not copied, which OpenVINO does only with memory that could be written.
+            values = [np.require(feeds[name], requirements=("C", "W")) for name in self.input_names]
         except KeyError as error:
             raise InputError(
                 f"the graph's input {error} is not among the feeds {', '.join(feeds)}",

@@ -57,6 +57,14 @@ def test_an_answer_is_not_overwritten_by_the_next(engine: OpenvinoEngine) -> Non
     assert (first == kept).all()
 
 
+def test_inputs_may_be_read_only_and_in_any_order_in_memory(engine: OpenvinoEngine) -> None:
+    plain = feeds(3, 5)
+    locked = {name: np.asfortranarray(value) for name, value in plain.items()}
+    for value in locked.values():
+        value.flags.writeable = False
+    np.testing.assert_array_equal(engine.run(locked), engine.run(plain))
+
+
 def test_threads_do_not_get_each_others_answers(engine: OpenvinoEngine) -> None:
     inputs = [feeds(1, length) for length in range(1, 33)]
     expected = [engine.run(item) for item in inputs]
