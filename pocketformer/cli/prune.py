@@ -16,6 +16,7 @@ from pocketformer.cli.options import PATH, Count, data_options, data_section, ru
 @click.option("--layers", type=Count(), help="Layers to keep: a number or a share, spread evenly.")
 @click.option("--heads", type=Count(), help="Heads to keep in a layer: a number or a share.")
 @click.option("--ffn", type=Count(), help="Feed-forward neurons to keep in a layer: a number or a share.")
+@click.option("--hidden", type=Count(), help="Width of the hidden state to keep: a number or a share.")
 @click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
 @run_options
 def command(
@@ -23,6 +24,7 @@ def command(
     layers: Any,
     heads: Any,
     ffn: Any,
+    hidden: Any,
     vocabulary: Any,
     output: Path,
     force: bool,
@@ -36,10 +38,11 @@ def command(
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    structure = {n: v for n, v in {"layers": layers, "heads": heads, "ffn": ffn}.items() if v is not None}
+    wanted = {"layers": layers, "heads": heads, "ffn": ffn, "hidden": hidden}
+    structure = {name: value for name, value in wanted.items() if value is not None}
     steps: list[Any] = [{"prune": structure}] if structure else []
     if vocabulary is not None:
         steps.append({"vocabulary": {"size": vocabulary}})
     if not steps:
-        raise click.UsageError("say what to keep: --layers, --heads, --ffn or --vocabulary.")
+        raise click.UsageError("say what to keep: --layers, --heads, --ffn, --hidden or --vocabulary.")
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

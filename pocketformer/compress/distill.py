@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from pocketformer.compress.augmentation import AugmentationConfig, augment, nearest_tokens
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, TokenIds, pad_batch
@@ -66,7 +68,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     """
     import torch
 
-    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.models import hidden_directions, load_classifier, save_classifier
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
 
     if context.teacher is None:
@@ -82,7 +84,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         chosen = chosen_layers(config.layers, total)
         student = select_layers(student, chosen)
         notes.append(f"student starts from layers {', '.join(map(str, chosen))} of {total}")
-    matcher = _Matcher(config, student, teacher)
+    matcher = _Matcher(config, student, teacher, hidden_directions(model_dir))
 
     encoding = TextEncoding(context.teacher, context.max_length)
     own_encoding = TextEncoding(model_dir, context.max_length)
@@ -149,20 +151,33 @@ def _altered(
 class _Matcher:
     """Ties the losses to the two models: which vectors are read where, and how they are compared."""
 
-    def __init__(self, config: DistillConfig, student: Any, teacher: Any) -> None:
+    def __init__(
+        self,
+        config: DistillConfig,
+        student: Any,
+        teacher: Any,
+        directions: np.ndarray[Any, np.dtype[np.float32]] | None = None,
+    ) -> None:
+        import torch
+
         self._config = config
         student_layers = student.config.num_hidden_layers
         teacher_layers = teacher.config.num_hidden_layers
+        self._teacher_width = int(teacher.config.hidden_size)
         self._student_vectors: list[torch.Tensor] = []
         self._teacher_vectors: list[torch.Tensor] = []
         self._handles: list[Any] = []
+        # Of a student that was narrowed only what it has room for is asked.
+        self._narrowing: torch.Tensor | None = None
         if config.match == "hidden_states":
-            if student.config.hidden_size != teacher.config.hidden_size:
-                raise ModelError(
-                    f"hidden states of width {student.config.hidden_size} cannot be matched with width "
-                    f"{teacher.config.hidden_size}",
-                    hint="Use match: relations, which compares models of different width.",
-                )
+            own, width = int(student.config.hidden_size), self._teacher_width
+            if own != width:
+                if directions is None or directions.shape != (width, own):
+                    raise ModelError(
+                        f"hidden states of width {own} cannot be matched with width {width}",
+                        hint="Use match: relations, which compares models of different width.",
+                    )
+                self._narrowing = torch.from_numpy(directions)
             # After its j-th layer the student should stand where the teacher stands after the same share of its own.
             self._blocks = [(j + 1) * teacher_layers // student_layers for j in range(student_layers)]
             self._kept = self._blocks
@@ -235,7 +250,8 @@ class _Matcher:
             )
             masks = [mask] * (len(pairs) - 1) + [self._read_by_head(mask)]
             matched = [
-                hidden_state_loss(mine, target, m) for (mine, target), m in zip(pairs, masks, strict=True)
+                hidden_state_loss(mine, target if self._narrowing is None else target @ self._narrowing, m)
+                for (mine, target), m in zip(pairs, masks, strict=True)
             ]
         else:
             matched = [

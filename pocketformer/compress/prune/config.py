@@ -16,6 +16,10 @@ class PruneConfig:
     where one that has fewer keeps what it has), a ``float`` in (0, 1] a share of what there is; widths are
     rounded down to ``width_multiple``. Layers are kept evenly spread; the rest goes by Fisher saliency.
 
+    ``hidden``: the width of the hidden state, a count or a share, rounded down to a multiple of the head size: its
+    principal directions stay. It goes last, and takes from layers with more heads than it has room for those that
+    matter least.
+
     ``allocation``: "uniform" keeps the same in every layer; "global" lets all layers' heads and neurons
     compete, by saliency per parameter, for the same number of parameters together, with at least one head and
     ``width_multiple`` neurons in each layer. ``protected_layers`` (numbers after ``layers`` was applied) are
@@ -26,6 +30,7 @@ class PruneConfig:
     layers: int | float = 1.0
     heads: int | float = 1.0
     ffn: int | float = 1.0
+    hidden: int | float = 1.0
     allocation: Literal["uniform", "global"] = "uniform"
     protected_layers: tuple[int, ...] = ()
     width_multiple: int = 8
@@ -34,7 +39,7 @@ class PruneConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "ffn"):
+        for name in ("layers", "heads", "ffn", "hidden"):
             _check_amount(name, getattr(self, name))
         _check_choice("allocation", self.allocation, ("uniform", "global"))
         for name in ("width_multiple", "samples", "batch_size"):

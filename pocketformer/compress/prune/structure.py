@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from pocketformer.compress.prune.saliency_core import (
     choose_global,
     choose_uniform,
     fisher_diagonal,
+    keep_best,
     removal_cost,
 )
 from pocketformer.runtime.errors import DataError, RecipeError
@@ -120,10 +121,10 @@ def mask_gradients(model: PreTrainedModel, batches: Iterable[Batch], samples: in
 
 
 def prune_structure(
-    model: PreTrainedModel, config: PruneConfig, batches: Iterable[Batch]
+    model: PreTrainedModel, config: PruneConfig, batches: Iterable[Batch], *, most_heads: int | None = None
 ) -> StepResult[PreTrainedModel]:
     """A smaller copy of ``model``: the least salient heads and neurons are removed; the original stays as it
-    is.
+    is. ``most_heads``: no layer keeps more than these.
 
     See ``mask_gradients`` for the batches. Metrics: ``examples``, ``parameters_before``,
     ``parameters_after``, ``estimated_loss_rise`` (nats, second order, before any recovery), and for each
@@ -147,7 +148,7 @@ def prune_structure(
                 hint=f"Give a number up to {most}, or a share.",
             )
     gradients = mask_gradients(model, batches, config.samples)
-    choices = _choose(model, family, config, gradients)
+    choices = _choose(model, family, config, gradients, most_heads)
     smaller = copy.deepcopy(model)
     keep_parts(smaller, [choice.heads for choice in choices], [choice.neurons for choice in choices])
     table = np.concatenate([*gradients.heads, *gradients.neurons], axis=1)
@@ -168,7 +169,11 @@ def prune_structure(
 
 
 def _choose(
-    model: PreTrainedModel, family: EncoderFamily, config: PruneConfig, gradients: MaskGradients
+    model: PreTrainedModel,
+    family: EncoderFamily,
+    config: PruneConfig,
+    gradients: MaskGradients,
+    most_heads: int | None,
 ) -> list[LayerChoice]:
     layers = encoder_layers(model, family)
     scores: list[LayerScores] = []
@@ -183,8 +188,8 @@ def _choose(
             )
         )
     open_layers = [index for index in range(len(layers)) if index not in config.protected_layers]
-    heads = [_count(config.heads, scores[i].heads.size, 1) for i in open_layers]
-    neurons = [_count(config.ffn, scores[i].neurons.size, config.width_multiple) for i in open_layers]
+    heads = [kept_count(config.heads, scores[i].heads.size, 1) for i in open_layers]
+    neurons = [kept_count(config.ffn, scores[i].neurons.size, config.width_multiple) for i in open_layers]
     competing = [scores[i] for i in open_layers]
     if config.allocation == "global":
         costs = zip(competing, heads, neurons, strict=True)
@@ -195,10 +200,17 @@ def _choose(
     whole = [LayerChoice(tuple(range(s.heads.size)), tuple(range(s.neurons.size))) for s in scores]
     for index, choice in zip(open_layers, chosen, strict=True):
         whole[index] = choice
-    return whole
+    return [_with_most_heads(choice, score, most_heads) for choice, score in zip(whole, scores, strict=True)]
 
 
-def _count(wanted: int | float, present: int, multiple: int) -> int:
+def _with_most_heads(choice: LayerChoice, scores: LayerScores, most: int | None) -> LayerChoice:
+    if most is None or len(choice.heads) <= most:
+        return choice
+    kept = keep_best(scores.heads[list(choice.heads)], most)
+    return replace(choice, heads=tuple(choice.heads[position] for position in kept))
+
+
+def kept_count(wanted: int | float, present: int, multiple: int) -> int:
     """A count or fraction as a count of 1 to ``present``, a multiple of ``multiple`` where that can be."""
     # The small addition keeps 0.7 of 10 from becoming 6 by rounding of binary fractions.
     count = int(wanted * present + 1e-9) if isinstance(wanted, float) else wanted
