@@ -1,6 +1,8 @@
 # Everything runs in .venv, which is made on first use. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+# Which of pyproject.toml's dependency groups is installed.
+GROUP ?= dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
@@ -13,7 +15,7 @@ install: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
 	# Compiling the bytecode of what is never imported would take half a minute.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[all]" --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[all]" --group $(GROUP)
 	touch $@
 
 demo: install

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import device_options, json_option, reached, verbose_option
+from pocketformer.cli.options import PATH, device_options, json_option, reached, verbose_option
 
 
 @click.group("targets")

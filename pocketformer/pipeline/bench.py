@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.pipeline.inputs import data_config
-from pocketformer.runtime.engine import OnnxRuntimeEngine
+from pocketformer.runtime.engine import Engine, OnnxRuntimeEngine
 from pocketformer.runtime.errors import PocketformerError
-from pocketformer.runtime.manifest import SessionSettings, read_manifest
+from pocketformer.runtime.manifest import SessionSettings, graph_files, read_manifest
 from pocketformer.runtime.metrics import (
     bootstrap_interval,
     flips,
@@ -252,7 +252,7 @@ def bundle_contender(path: Path, evaluation: Evaluation, parameters: int) -> tup
 def bundle_mb(path: Path) -> float:
     """What an app embeds of a bundle: graph and tokenizer, in 10^6 bytes."""
     manifest = read_manifest(path)
-    files = (path / manifest.graph, path / manifest.preprocessing.tokenizer_file)
+    files = (*graph_files(path / manifest.graph), path / manifest.preprocessing.tokenizer_file)
     return sum(file.stat().st_size for file in files) / 1e6
 
 
@@ -306,7 +306,7 @@ def onnx_contender(
 
 
 def run_in_batches(
-    engine: OnnxRuntimeEngine, encoded: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32
+    engine: Engine, encoded: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits of an engine over rows of token ids, in their order."""
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))

@@ -200,6 +200,12 @@ def places_of(recipe: Recipe) -> tuple[Place, ...]:
     return resolve_places(recipe.targets, devices)
 
 
+def threads_here(recipe: Recipe) -> int | None:
+    """The threads of a run on this machine: the recipe's, else those of the target that it is; None: all there are."""
+    here = (place for place in places_of(recipe) if place.way == "here")
+    return recipe.threads or next((place.threads for place in here), None)
+
+
 def lacking_gpu(places: Sequence[Place]) -> dict[str, tuple[str, ...]]:
     """What this machine is seen to lack, by the name of each place that is its GPU and cannot be measured for it."""
     from pocketformer.targets.support import missing_for_gpu
