@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from evidence import search_fast
+from evidence import search_budgets, search_fast, search_latency, search_peers
 from evidence.command import ROOT, Evidence, Say, run_as_program, run_table
 from evidence.devices import installed_versions
 from evidence.search import CORES, SEARCH_CODE, SearchRuns
@@ -20,7 +20,12 @@ from evidence.table import Row
 from evidence.workspace import Repository
 
 # A module of rows, each measured from a SearchRuns, adds its own here.
-ROWS: tuple[Row[SearchRuns], ...] = (*search_fast.ROWS,)
+ROWS: tuple[Row[SearchRuns], ...] = (
+    *search_peers.ROWS,
+    *search_fast.ROWS,
+    *search_budgets.ROWS,
+    *search_latency.ROWS,
+)
 
 
 def search_runs(say: Say) -> SearchRuns:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evidence.devices import INSIDE, installed_versions
-from evidence.kept import Kept
 from evidence.runs import WHOLE, Finished
+from evidence.search_peers import PeerRuns
 from evidence.table import EvidenceError
 from evidence.workspace import DEMO_CODE, end_of, run_logged, usable_cores
 from pocketformer.pipeline.demo import DemoInputs, demo_inputs
@@ -26,13 +26,13 @@ SEARCH_CODE = (*DEMO_CODE, "benchmarks")
 _LIMIT_S = 7200.0
 
 
-class SearchRuns(Kept):
+class SearchRuns(PeerRuns):
     """What is made once for the rows of one call."""
 
     place = "evidence-search"
 
     def packages(self) -> dict[str, str]:
-        return installed_versions()
+        return super().packages() | installed_versions()
 
     def environment(self) -> dict[str, str]:
         root = self.repository.root
@@ -44,10 +44,23 @@ class SearchRuns(Kept):
         """The demo's model and questions, fetched where they are not in the cache."""
         return demo_inputs("trec", say=self.say)
 
+    def demo(self) -> Finished:
+        """What ``pocketformer compress`` makes of the demo's model with its defaults, fine-tuning first."""
+        details = self._run("demo", "compress", str(self.inputs.model))
+        return Finished(output=self.folder / "demo" / "run", details=details)
+
+    def demo_run(self) -> Path:
+        """The run whose bundle is compared with the peers'."""
+        return self.demo().output
+
     def teacher(self) -> Path:
         """The demo's teacher: MiniLM fine-tuned on the questions."""
-        self._run("teacher", "finetune", str(self.inputs.model))
-        return self.folder / "teacher" / "run" / "stages" / "01-finetune" / "model"
+        return self.demo().output / "stages" / "01-finetune" / "model"
+
+    def search(self) -> Finished:
+        """``pocketformer compress --search`` of that teacher for the usual point; ``details`` as of ``fast``."""
+        details = self._run("search", "compress", str(self.teacher()), "--search")
+        return Finished(output=self.folder / "search" / "run", details=details)
 
     def fast(self) -> Finished:
         """``pocketformer compress --fast`` of that teacher; ``details``: seconds, exit_code, cores."""
