@@ -13,6 +13,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import ast
 import csv
 import functools
+import importlib.util
 import random
 import string
 from collections.abc import Callable, Generator
@@ -140,6 +141,31 @@ def small_bundle(tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: 
 
 
 @pytest.fixture(scope="session")
+def openvino() -> None:
+    """Without OpenVINO and its quantizer, what needs them is skipped."""
+    for name in ("openvino", "nncf"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f'needs {name}: pip install "pocketformer[nncf]"')
+
+
+@pytest.fixture(scope="session")
+def openvino_bundle(small_bundle: Path, openvino: None, tiny_texts: list[str], tmp_path_factory: Any) -> Path:
+    """The small bundle with its graph in OpenVINO; not to be changed."""
+    from pocketformer.compress.quantize.openvino import write_openvino
+    from pocketformer.export.bundle import write_bundle
+    from pocketformer.runtime.manifest import SessionSettings
+
+    folder = tmp_path_factory.mktemp("openvino-bundle")
+    return write_bundle(
+        folder / "bundle",
+        graph=write_openvino(small_bundle / "model.onnx", folder / "model.xml").output,
+        tokenizer_json=small_bundle / "tokenizer.json",
+        labels=TINY_LABELS, max_length=16, pad_id=0, golden_texts=tiny_texts[:4], precision="fp32-weights-fp16",
+        target="cpu", engine="openvino", session=SessionSettings(intra_op_threads=1), provenance={}, name="tiny",
+    ).output  # fmt: skip
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
     """Every kind of step, each as short as it can be."""
     from pocketformer.pipeline.recipe import Recipe
@@ -153,7 +179,7 @@ def tiny_recipe(tiny_model_dir: Path, tiny_files: tuple[Path, Path]) -> Recipe:
         "export",
         {"quantize": {"candidates": ["fp32", "dynamic-fused-reduced", "dynamic-plain"], "rounds": 2}},
         {"bundle": {"golden": 4}},
-        {"bench": {"rounds": 5, "loadgen_s": 0, "cold_starts": 0}},
+        {"bench": {"rounds": 5, "loadgen_s": 0, "cold_starts": 0, "roofline": False}},
         "report",
     ]
     train, test = tiny_files

@@ -228,6 +228,7 @@ def device_options(function: Command) -> Command:
             click.option("--identity", type=PATH, help="Private key for them; passwords are never used."),
             click.option("--known-hosts", type=PATH, help="File with their host keys."),
             click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp."),
+            click.option("--wheels", type=PATH, help="Folder of wheels here, for packages that they lack."),
         )
     ):
         function = option(function)
@@ -236,7 +237,7 @@ def device_options(function: Command) -> Command:
 
 def reached(values: dict[str, Any]) -> dict[str, Any]:
     """The given ones of ``device_options``, taken out of ``values``, with paths that hold elsewhere too."""
-    given = {name: values.pop(name) for name in ("python", "identity", "known_hosts", "folder")}
+    given = {name: values.pop(name) for name in ("python", "identity", "known_hosts", "folder", "wheels")}
     return {
         name: value.absolute() if isinstance(value, Path) else value for name, value in given.items() if value
     }

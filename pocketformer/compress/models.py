@@ -218,16 +218,15 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
 
 
-def _config_of(checkpoint: Checkpoint) -> Any:
+def load_configuration(directory: Path) -> Any:
+    """The Transformers configuration of a model directory; ``ModelError`` when it cannot be used."""
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(
-            str(checkpoint.directory), local_files_only=True, trust_remote_code=False
-        )
+        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            f"config.json in {checkpoint.directory} cannot be used: {str(error).splitlines()[0]}",
+            f"config.json in {directory} cannot be used: {str(error).splitlines()[0]}",
             hint="Models with their own code are not supported; use an architecture of Transformers.",
         ) from error
 
@@ -239,7 +238,7 @@ def _load_plain(checkpoint: Checkpoint) -> PreTrainedModel:
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(checkpoint.directory),
-            config=_config_of(checkpoint),
+            config=load_configuration(checkpoint.directory),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=checkpoint.kind != WEIGHTS_IN_PICKLE,
@@ -271,7 +270,7 @@ def _load_pruned(checkpoint: Checkpoint) -> PreTrainedModel:
     """Build the model before pruning, cut it to the recorded shapes, and load the weights strictly."""
     from transformers import AutoModelForSequenceClassification
 
-    config = _config_of(checkpoint)
+    config = load_configuration(checkpoint.directory)
     heads, widths = _recorded_shapes(checkpoint, config)
     config.pruned_heads = {}
     if hasattr(config, RECORD_KEY):

@@ -12,6 +12,7 @@ import numpy as np
 from pocketformer.pipeline.limits import broken_limits
 from pocketformer.pipeline.recipe import BudgetSection
 from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.manifest import ONNXRUNTIME
 
 # Candidates within this many times the fastest one's time are worth timing again.
 _FINALISTS_WITHIN = 1.25
@@ -23,11 +24,12 @@ _USUAL_DROP = 0.01
 class Tried:
     """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
 
-    ``local``: why its answers hold on processors like this one only; empty where they hold everywhere.
+    ``engine`` is what runs it; ``local``: why its answers hold on processors like this one only, or empty.
     """
 
     name: str
     precision: str
+    engine: str = ONNXRUNTIME
     path: Path | None = None
     reason: str = ""
     local: str = ""
@@ -38,11 +40,7 @@ class Tried:
     @property
     def speed(self) -> float:
         """Geometric mean of the medians over the workloads, in ms: no workload may be bought with another."""
-        return (
-            float(np.exp(np.mean(np.log(list(self.latency_ms.values())))))
-            if self.latency_ms
-            else float("inf")
-        )
+        return geometric_mean(self.latency_ms) if self.latency_ms else float("inf")
 
     def to_dict(self, *, taken: bool) -> dict[str, Any]:
         """As report.json has a candidate."""
@@ -55,6 +53,11 @@ class Tried:
             "file_mb": self.file_mb or None,
             "latency_ms": dict(self.latency_ms),
         }
+
+
+def geometric_mean(latency_ms: Mapping[str, float]) -> float:
+    """One figure for all workloads, in ms, in which each counts by its ratio and none by its length."""
+    return float(np.exp(np.mean(np.log(list(latency_ms.values())))))
 
 
 @dataclass(frozen=True, kw_only=True)

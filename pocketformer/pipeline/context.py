@@ -82,6 +82,7 @@ class RunContext:
 
     ``earlier`` is the folder of the stage at work as an earlier run left it, with the same key, when part of it
     had failed: what is whole in it need not be made again.
+    ``threads_fixed``: the recipe or the target says how many threads, else they are all that there are.
     """
 
     recipe: Recipe
@@ -95,6 +96,7 @@ class RunContext:
     choices: dict[str, Any] = field(default_factory=dict)
     index: int = 0
     earlier: Path | None = None
+    threads_fixed: bool = False
 
     def need_splits(self, verb: str) -> Splits:
         """The data; ``RecipeError`` when the recipe names none."""

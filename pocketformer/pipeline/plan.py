@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.pipeline.fleet import threads_here
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe
@@ -28,7 +29,7 @@ _FIXED_SECONDS = {
     "prune": 10.0,
     "vocabulary": 8.0,
     "export": 20.0,
-    "quantize": 90.0,
+    "quantize": 100.0,
     "tensorrt": 30.0,
     "bundle": 3.0,
     "bench": 75.0,
@@ -100,7 +101,9 @@ def plan(recipe: Recipe) -> Plan:
     rows = encoding.encode(splits.train.texts)
     tokens = sum(map(len, rows)) / max(1, len(rows))
     macs, parameters = _encoder_size(source)
-    forward = macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_cores()) * _SHARE_OF_PEAK)
+    forward = (
+        macs * tokens * len(rows) / (_matmul_rate(threads_here(recipe) or available_cores()) * _SHARE_OF_PEAK)
+    )
     share = 1.0
     stages_: list[PlannedStage] = []
     asked = False
