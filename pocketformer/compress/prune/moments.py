@@ -95,10 +95,10 @@ def collect_moments(
 
 
 def _add(total: _Sums, inputs: torch.Tensor, gradient: torch.Tensor) -> None:
-    if total.origin is None:
-        total.origin = inputs.mean(dim=0)
-    inputs = inputs - total.origin
     squared = gradient.square().sum(dim=-1, keepdim=True)
+    if total.origin is None:
+        total.origin = (inputs * squared).sum(dim=0) / squared.sum().clamp_min(1e-30)
+    inputs = inputs - total.origin
     weighted = inputs * squared.sqrt()
     total.weight += float(squared.sum())
     total.inputs = total.inputs + (inputs * squared).sum(dim=0).double().numpy()
