@@ -1,10 +1,13 @@
 # Everything runs in .venv, which is made on first use. PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+# Which of pyproject.toml's dependency groups is installed.
+GROUP ?= dev
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo record-demo test test-fast lint format docs benchmark evidence-demo evidence-devices clean
+.PHONY: install demo record-demo test test-fast lint format docs benchmark evidence-demo evidence-devices evidence-search \
+	clean
 
 install: .venv/.installed
 
@@ -12,7 +15,7 @@ install: .venv/.installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
 	# Compiling the bytecode of what is never imported would take half a minute.
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[all]" --group dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[all]" --group $(GROUP)
 	touch $@
 
 demo: install
@@ -50,6 +53,10 @@ evidence-demo: install
 # Measures what the project claims for devices; ROWS=id,id runs some rows alone.
 evidence-devices: install
 	$(BIN)/python benchmarks/evidence_devices.py $(if $(ROWS),--rows $(ROWS))
+
+# Measures what the project claims for its search; ROWS=id,id runs some rows alone.
+evidence-search: install
+	$(BIN)/python benchmarks/evidence_search.py $(if $(ROWS),--rows $(ROWS))
 
 # Measures what other tools make of the same teacher beside ours: benchmarks/results/cpu.{json,md,svg}. SETUPS=a,b and
 # DATA=trec choose a part; RUN="trec=out/demo" takes a finished run instead of making one.

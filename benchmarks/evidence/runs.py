@@ -23,7 +23,7 @@ from pocketformer.runtime.errors import BudgetNotMetError
 
 INSIDE = Path(__file__).parent / "inside"
 # A run that ends with "budget not met" is whole; that is a row's business.
-_WHOLE = (0, BudgetNotMetError.exit_code)
+WHOLE = (0, BudgetNotMetError.exit_code)
 # Of what the stage took in the uninterrupted run.
 _KILL_AFTER = 0.4
 
@@ -173,7 +173,7 @@ class Runs(Kept):
         log = folder / "log.txt"
         argv = [str(self.pocketformer()), *arguments]
         code, seconds = run_logged(argv, log=log, environment=self.environment(), folder=folder)
-        if code not in _WHOLE or not (folder / "run" / "report.json").is_file():
+        if code not in WHOLE or not (folder / "run" / "report.json").is_file():
             raise EvidenceError(f"pocketformer {arguments[0]} ended with exit code {code}: {end_of(log)}")
         return {"seconds": seconds, "exit_code": code}
 

@@ -17,7 +17,9 @@ class Fraction(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 
     name = "fraction"
 
-    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Optional[float]:
         """The share as a fraction of 1."""
         if isinstance(value, float):
             return value
@@ -29,6 +31,64 @@ class Fraction(click.ParamType):  # type: ignore[type-arg, unused-ignore]
         if not 0 <= number <= 1:
             self.fail(f"{value!r} is not between 0% and 100% (1% is 0.01)", param, ctx)
         return number
+
+
+class Drop(Fraction):
+    """A share, or ``none`` for no limit."""
+
+    name = "fraction|none"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Optional[float]:
+        """The share as a fraction of 1; None: no limit."""
+        return None if str(value).strip().lower() == "none" else super().convert(value, param, ctx)
+
+
+class Latency(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """Milliseconds and the workload that they speak of: ``0.8``, ``12@1x128``."""
+
+    name = "ms[@workload]"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> tuple[float, str]:
+        """Milliseconds and the workload's name."""
+        if isinstance(value, tuple):
+            return value
+        amount, _, workload = str(value).strip().partition("@")
+        try:
+            milliseconds = float(amount.removesuffix("ms"))
+        except ValueError:
+            self.fail(f"{value!r} is not a time; write 0.8 or 12@1x128 (milliseconds)", param, ctx)
+        if not 0 < milliseconds < float("inf"):
+            self.fail(f"{value!r} is not above 0 milliseconds", param, ctx)
+        from pocketformer.targets.workloads import WORKLOADS
+
+        names = [known.name for known in WORKLOADS]
+        if workload and workload not in names:
+            self.fail(f"there is no workload {workload!r}; choose {', '.join(names)}", param, ctx)
+        return milliseconds, workload or "real"
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A time to work: ``90`` (seconds), ``20m``, ``1.5h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> float:
+        """Seconds."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        text = str(value).strip().lower()
+        factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
+        try:
+            seconds = float(text[:-1]) * factor if factor else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is not a duration; write 90s, 20m or 1.5h", param, ctx)
+        if not 0 < seconds < float("inf"):
+            self.fail(f"{value!r} is not above 0 seconds", param, ctx)
+        return seconds
 
 
 class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]
@@ -49,6 +109,16 @@ class Count(click.ParamType):  # type: ignore[type-arg, unused-ignore]
             self.fail(f"{value!r} is not a number or a share; write 6 or 50%", param, ctx)
 
 
+class Cost(Fraction):
+    """A share, or ``budget`` for the smallest that keeps the run's drop."""
+
+    name = "fraction|budget"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        """The share as a fraction of 1, or "budget"."""
+        return "budget" if str(value).strip().lower() == "budget" else super().convert(value, param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 
 
@@ -63,6 +133,9 @@ def data_options(required: bool) -> Callable[[Command], Command]:
                 ),
                 click.option("--test", type=PATH, help="Held-out file; read once, at the end."),
                 click.option("--validation", type=PATH, help="Default: a tenth of --train."),
+                click.option(
+                    "--unlabeled", type=PATH, help="More texts like these, to distil on; needs no labels."
+                ),
                 click.option(
                     "--text-column", default="text", show_default=True, help="Its name in the files."
                 ),
@@ -135,13 +208,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 def data_section(values: dict[str, Any]) -> Optional[dict[str, Any]]:
     """The data section of a recipe from the data options, taken out of ``values``; None without ``--train``."""
     section = {
-        name: values.pop(name) for name in ("train", "test", "validation", "text_column", "label_column")
+        name: values.pop(name)
+        for name in ("train", "test", "validation", "unlabeled", "text_column", "label_column")
     }
     if section["label_column"] == "none":
         section["label_column"] = None
     if section["train"] is None:
-        if section["test"] is not None or section["validation"] is not None:
-            raise click.UsageError("--test and --validation need --train.")
+        if any(section[name] is not None for name in ("test", "validation", "unlabeled")):
+            raise click.UsageError("--test, --validation and --unlabeled need --train.")
         return None
     return {name: value for name, value in section.items() if value is not None or name == "label_column"}
 
@@ -154,6 +228,7 @@ def device_options(function: Command) -> Command:
             click.option("--identity", type=PATH, help="Private key for them; passwords are never used."),
             click.option("--known-hosts", type=PATH, help="File with their host keys."),
             click.option("--folder", help="Where to work on them. Default: their TMPDIR or /tmp."),
+            click.option("--wheels", type=PATH, help="Folder of wheels here, for packages that they lack."),
         )
     ):
         function = option(function)
@@ -162,7 +237,7 @@ def device_options(function: Command) -> Command:
 
 def reached(values: dict[str, Any]) -> dict[str, Any]:
     """The given ones of ``device_options``, taken out of ``values``, with paths that hold elsewhere too."""
-    given = {name: values.pop(name) for name in ("python", "identity", "known_hosts", "folder")}
+    given = {name: values.pop(name) for name in ("python", "identity", "known_hosts", "folder", "wheels")}
     return {
         name: value.absolute() if isinstance(value, Path) else value for name, value in given.items() if value
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, Count, data_options, data_section, run_options
+from pocketformer.cli.options import PATH, Cost, Count, data_options, data_section, run_options
 
 
 @click.command("prune")
@@ -16,14 +16,32 @@ from pocketformer.cli.options import PATH, Count, data_options, data_section, ru
 @click.option("--layers", type=Count(), help="Layers to keep: a number or a share, spread evenly.")
 @click.option("--heads", type=Count(), help="Heads to keep in a layer: a number or a share.")
 @click.option("--ffn", type=Count(), help="Feed-forward neurons to keep in a layer: a number or a share.")
+@click.option("--hidden", type=Count(), help="Width of the hidden state to keep: a number or a share.")
 @click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
+@click.option(
+    "--method",
+    type=click.Choice(("fisher", "obs")),
+    default="fisher",
+    show_default=True,
+    help="How to choose; obs also refits what stays, for models that are not trained afterwards.",
+)
+@click.option(
+    "--allocation",
+    type=click.Choice(("uniform", "global", "latency")),
+    help="How layers share what stays.  [default: uniform; latency with --cost]",
+)
+@click.option("--cost", type=Cost(), help="Share of the encoder's cost that may stay, or 'budget' (obs).")
 @run_options
 def command(
     model: Path,
     layers: Any,
     heads: Any,
     ffn: Any,
+    hidden: Any,
     vocabulary: Any,
+    method: str,
+    allocation: Optional[str],
+    cost: Any,
     output: Path,
     force: bool,
     as_json: bool,
@@ -31,15 +49,22 @@ def command(
 ) -> int:
     """Remove parts of MODEL (a directory or a run) that the data in --train needs least.
 
-    What is removed is gone: shapes and files shrink. Follow with `distill` to recover what was lost.
+    What is removed is gone: shapes and files shrink. Follow with `distill` to recover what was lost, or let
+    `--method obs` change the weights that stay so that little is.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    structure = {n: v for n, v in {"layers": layers, "heads": heads, "ffn": ffn}.items() if v is not None}
+    wanted = {"layers": layers, "heads": heads, "ffn": ffn, "hidden": hidden, "cost": cost}
+    structure = {name: value for name, value in wanted.items() if value is not None}
+    if structure:
+        structure["method"] = method
+        structure["allocation"] = allocation or ("uniform" if cost is None else "latency")
     steps: list[Any] = [{"prune": structure}] if structure else []
     if vocabulary is not None:
         steps.append({"vocabulary": {"size": vocabulary}})
     if not steps:
-        raise click.UsageError("say what to keep: --layers, --heads, --ffn or --vocabulary.")
+        raise click.UsageError(
+            "say what to keep: --layers, --heads, --ffn, --hidden, --cost or --vocabulary."
+        )
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

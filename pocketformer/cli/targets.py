@@ -1,4 +1,4 @@
-"""``pocketformer targets``: list, show and probe devices."""
+"""``pocketformer targets``: list, show and probe devices, and time the blocks of a model there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, json_option, verbose_option
+from pocketformer.cli.options import PATH, device_options, json_option, reached, verbose_option
 
 
 @click.group("targets")
 def command() -> None:
-    """List, show and probe devices."""
+    """List, show and probe devices, and time a model's blocks on them."""
 
 
 @command.command("list")
@@ -54,28 +54,19 @@ def show_command(target: str, as_json: bool) -> None:
 
 @command.command("probe")
 @click.argument("address", required=False, metavar="[gpu|ssh://user@host[:port]]")
-@click.option("--python", metavar="PATH", help="Python on the device.  [default: python3]")
-@click.option("--identity", type=PATH, help="Private key; passwords are never used.")
-@click.option("--known-hosts", type=PATH, help="File with the device's host key.")
-@click.option("--folder", help="Where to work on the device. Default: its TMPDIR or /tmp.")
+@device_options
 @json_option
 @verbose_option
-def probe_command(
-    address: Optional[str],
-    python: Optional[str],
-    identity: Optional[Path],
-    known_hosts: Optional[Path],
-    folder: Optional[str],
-    as_json: bool,
-) -> None:
+def probe_command(address: Optional[str], as_json: bool, **values: Any) -> None:
     """What this machine has, its NVIDIA GPUs included, those alone (gpu), or what a device reached over SSH has."""
+    given = reached(values)
     if address == "gpu":
         from pocketformer.targets.nvml import probe_gpus
 
         _print({"gpus": probe_gpus()}, as_json)
         return
     if address is None:
-        if any(value is not None for value in (python, identity, known_hosts, folder)):
+        if given:
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
         from pocketformer.targets.machine import probe_machine
 
@@ -84,13 +75,8 @@ def probe_command(
     from pocketformer.targets.remote import RemoteDevice
     from pocketformer.targets.ssh import SshOptions
 
-    device = RemoteDevice(
-        address,
-        python=python or "python3",
-        folder=folder,
-        options=SshOptions(identity=identity, known_hosts=known_hosts),
-        on_event=_warn,
-    )
+    options = SshOptions(**{name: given.pop(name) for name in ("identity", "known_hosts") if name in given})
+    device = RemoteDevice(address, options=options, on_event=_warn, **given)
     with device:
         facts = device.probe()
     _print(facts, as_json)
@@ -108,3 +94,32 @@ def _print(values: dict[str, Any], as_json: bool) -> None:
     import yaml
 
     click.echo(yaml.safe_dump(values, sort_keys=False).rstrip())
+
+
+@command.command("table")
+@click.argument("model", type=PATH)
+@click.option("--target", default="cpu", show_default=True, help="A device measured here: cpu.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all cores available.")
+@click.option("--again", is_flag=True, help="Measure anew, also where there is a table.")
+@json_option
+@verbose_option
+def table_command(model: Path, target: str, threads: Optional[int], again: bool, as_json: bool) -> None:
+    """What blocks of MODEL's architecture cost on TARGET.
+
+    MODEL is a Hugging Face directory or a run. Milliseconds of attention by its heads and of a feed-forward network by
+    its neurons, in every form that ships and at several shapes: measured once, in a minute or two, and kept for this
+    processor, onnxruntime and number of threads. A report holds the table's predictions against what it measured.
+    """
+    from pocketformer.pipeline.latency import table_of_target
+
+    tabled = table_of_target(
+        model, target, threads=threads, again=again, say=lambda text: click.echo(text, err=True)
+    )
+    if as_json:
+        from pocketformer.targets.latency_cache import table_to_dict
+
+        click.echo(json.dumps({**table_to_dict(tabled.table), "path": str(tabled.path)}))
+        return
+    from pocketformer.cli.latency_table import print_table
+
+    print_table(tabled)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketformer.compress.data import Splits
+from pocketformer.compress.prune.costs import BlockCosts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,9 @@ class StepContext:
     ``output`` is the directory that the step makes; ``work`` a scratch directory that the caller deletes;
     ``cache`` one that the steps of a run share; ``teacher`` the directory of the model that is imitated,
     for the steps that need one; ``max_length`` the
-    number of token ids kept of a text; ``threads`` the cores that torch may use.
+    number of token ids kept of a text; ``threads`` the cores that torch may use; ``max_drop`` what the metric may
+    fall by (None: no limit), for the steps that choose by it; ``costs`` what blocks cost on the target (None: not
+    measured).
     """
 
     splits: Splits
@@ -41,4 +44,6 @@ class StepContext:
     metric: str = "accuracy"
     seed: int = 0
     threads: int = 1
+    max_drop: float | None = None
+    costs: BlockCosts | None = None
     on_progress: Callable[[Progress], None] = _stay_silent

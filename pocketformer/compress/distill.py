@@ -3,7 +3,7 @@
 The student starts from layers of the model it is given (Sanh et al. 2019, DistilBERT) and learns from soft
 labels (Hinton et al. 2015) and from either the teacher's hidden states (Jiao et al. 2020, TinyBERT) or its
 self-attention relations (Wang et al. 2021, MiniLMv2). Labels are not used: the teacher speaks for them, so
-unlabelled and altered text serves as well.
+text without labels (``--unlabeled``) and altered text serve as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pocketformer.compress.augmentation import AugmentationConfig, augment, nearest_tokens
 from pocketformer.compress.context import Progress, StepContext
@@ -30,6 +32,8 @@ from pocketformer.runtime.results import StepResult
 
 if TYPE_CHECKING:
     import torch
+
+_KEPT_BYTES = 4_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
     """
     import torch
 
-    from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.models import hidden_directions, load_classifier, save_classifier
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
 
     if context.teacher is None:
@@ -80,13 +84,14 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         chosen = chosen_layers(config.layers, total)
         student = select_layers(student, chosen)
         notes.append(f"student starts from layers {', '.join(map(str, chosen))} of {total}")
-    matcher = _Matcher(config, student, teacher)
+    matcher = _Matcher(config, student, teacher, hidden_directions(model_dir))
 
     encoding = TextEncoding(context.teacher, context.max_length)
     own_encoding = TextEncoding(model_dir, context.max_length)
     own_ids = encoding.ids_for(own_encoding)
-    originals = encoding.encode(context.splits.train.texts)
+    originals = encoding.encode([*context.splits.train.texts, *context.splits.unlabeled])
     rows = [*originals, *_altered(originals, encoding, teacher, config.augmentation, context)]
+    matcher.choose_kept(sum(map(len, rows)), teacher)
     cache = teacher_cache(
         lambda: teacher,
         rows,
@@ -102,7 +107,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         if own_ids is not None:
             batch["input_ids"] = torch.from_numpy(own_ids)[batch["input_ids"]]
         batch["teacher_logits"] = cache.logits[indices]
-        vectors = cache.batch(indices, batch["input_ids"].shape[1])
+        vectors = cache.batch(indices, batch["input_ids"].shape[1], matcher.chosen)
         if vectors is not None:
             batch["teacher_vectors"] = vectors
         return batch
@@ -146,22 +151,36 @@ def _altered(
 class _Matcher:
     """Ties the losses to the two models: which vectors are read where, and how they are compared."""
 
-    def __init__(self, config: DistillConfig, student: Any, teacher: Any) -> None:
+    def __init__(
+        self,
+        config: DistillConfig,
+        student: Any,
+        teacher: Any,
+        directions: np.ndarray[Any, np.dtype[np.float32]] | None = None,
+    ) -> None:
+        import torch
+
         self._config = config
         student_layers = student.config.num_hidden_layers
         teacher_layers = teacher.config.num_hidden_layers
+        self._teacher_width = int(teacher.config.hidden_size)
         self._student_vectors: list[torch.Tensor] = []
         self._teacher_vectors: list[torch.Tensor] = []
         self._handles: list[Any] = []
+        # Of a student that was narrowed only what it has room for is asked.
+        self._narrowing: torch.Tensor | None = None
         if config.match == "hidden_states":
-            if student.config.hidden_size != teacher.config.hidden_size:
-                raise ModelError(
-                    f"hidden states of width {student.config.hidden_size} cannot be matched with width "
-                    f"{teacher.config.hidden_size}",
-                    hint="Use match: relations, which compares models of different width.",
-                )
+            own, width = int(student.config.hidden_size), self._teacher_width
+            if own != width:
+                if directions is None or directions.shape != (width, own):
+                    raise ModelError(
+                        f"hidden states of width {own} cannot be matched with width {width}",
+                        hint="Use match: relations, which compares models of different width.",
+                    )
+                self._narrowing = torch.from_numpy(directions)
             # After its j-th layer the student should stand where the teacher stands after the same share of its own.
             self._blocks = [(j + 1) * teacher_layers // student_layers for j in range(student_layers)]
+            self._kept = self._blocks
         elif config.match == "relations":
             self._relation_heads = _relation_heads(config, student, teacher)
             self._handles += self._listen(student, student_layers - 1, self._student_vectors)
@@ -180,7 +199,20 @@ class _Matcher:
     @property
     def reads(self) -> str:
         """What is read of the teacher, in words that differ whenever it differs."""
-        return f"{self._config.match} {getattr(self, '_blocks', '')}"
+        return f"{self._config.match} {getattr(self, '_kept', '')}"
+
+    @property
+    def chosen(self) -> list[int] | None:
+        """Which of the vectors that ``teacher_view`` gives this student imitates; None: all."""
+        if self._config.match != "hidden_states":
+            return None
+        return [self._kept.index(block) for block in self._blocks]
+
+    def choose_kept(self, tokens: int, teacher: Any) -> None:
+        """Keep what the teacher says after each layer where the disk bears it: students of all depths share it then."""
+        layers, width = teacher.config.num_hidden_layers, teacher.config.hidden_size
+        if self._config.match == "hidden_states" and tokens * layers * width * 2 <= _KEPT_BYTES:
+            self._kept = list(range(1, layers + 1))
 
     def teacher_view(
         self, teacher: Any, batch: dict[str, torch.Tensor]
@@ -191,7 +223,7 @@ class _Matcher:
         self._teacher_vectors.clear()
         out = teacher(**batch, output_hidden_states=self._config.match == "hidden_states")
         if self._config.match == "hidden_states":
-            return out.logits, torch.stack([out.hidden_states[block] for block in self._blocks])
+            return out.logits, torch.stack([out.hidden_states[block] for block in self._kept])
         if self._config.match == "relations":
             return out.logits, torch.stack(self._teacher_vectors)
         return out.logits, None
@@ -218,7 +250,8 @@ class _Matcher:
             )
             masks = [mask] * (len(pairs) - 1) + [self._read_by_head(mask)]
             matched = [
-                hidden_state_loss(mine, target, m) for (mine, target), m in zip(pairs, masks, strict=True)
+                hidden_state_loss(mine, target if self._narrowing is None else target @ self._narrowing, m)
+                for (mine, target), m in zip(pairs, masks, strict=True)
             ]
         else:
             matched = [

@@ -26,7 +26,9 @@ class EncoderFamily:
 
     ``layers`` and the embedding paths start at the base model; ``attention`` to ``ffn_out`` start at a layer.
     ``heads_attribute`` and ``width_attributes`` are attributes of the module at ``attention`` (number of
-    heads; heads x head size). ``ffn_key`` and ``layers_key`` are attributes of the configuration.
+    heads; heads x head size). Names that end in ``_key`` are attributes of the configuration. ``layer_norms`` stand in
+    the order of the computation; ``head_dense`` and ``head_out`` are the two products of the classification head, from
+    the model's root.
     """
 
     name: str
@@ -46,11 +48,16 @@ class EncoderFamily:
     ffn_key: str = "intermediate_size"
     embeddings: str = "embeddings"
     positions_start_after_pad: bool = False
+    layer_norms: tuple[str, ...] = ("attention.output.LayerNorm", "output.LayerNorm")
+    head_dense: str = "classifier.dense"
+    head_out: str = "classifier.out_proj"
+    hidden_key: str = "hidden_size"
+    heads_key: str = "num_attention_heads"
     linear_parts: tuple[str, ...] = ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
 
 
 def _bert_like(
-    name: str, model_types: tuple[str, ...], *, positions_start_after_pad: bool = False
+    name: str, model_types: tuple[str, ...], *, positions_start_after_pad: bool = False, **head: str
 ) -> EncoderFamily:
     return EncoderFamily(
         name=name,
@@ -65,11 +72,12 @@ def _bert_like(
         ffn_out="output.dense",
         pruned_holder="attention",
         positions_start_after_pad=positions_start_after_pad,
+        **head,  # type: ignore[arg-type]
     )
 
 
 FAMILIES: tuple[EncoderFamily, ...] = (
-    _bert_like("bert", ("bert",)),
+    _bert_like("bert", ("bert",), head_dense="bert.pooler.dense", head_out="classifier"),
     _bert_like("roberta", ("roberta", "xlm-roberta", "camembert"), positions_start_after_pad=True),
     _bert_like("electra", ("electra",)),
     EncoderFamily(
@@ -88,6 +96,11 @@ FAMILIES: tuple[EncoderFamily, ...] = (
         width_attributes=("dim",),
         layers_key="n_layers",
         ffn_key="hidden_dim",
+        layer_norms=("sa_layer_norm", "output_layer_norm"),
+        head_dense="pre_classifier",
+        head_out="classifier",
+        hidden_key="dim",
+        heads_key="n_heads",
     ),
 )
 """The families that can be pruned; add one here and in the tests."""

@@ -4,6 +4,7 @@ A directory written by ``save_classifier`` holds, where heads or neurons were re
 ``"pocketformer": {"layers": [{"heads": [0, 2, 3], "ffn": 512}, ...]}`` in config.json (``heads`` are the
 numbers that the kept heads had before). It always loads through ``load_classifier``; plain Transformers up to
 4.57 loads it too when all layers have the same feed-forward width (removed heads stand in ``pruned_heads``).
+``hidden_directions.npy`` lies in it where the hidden state was narrowed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from pocketformer.compress.checkpoint import (
     WEIGHTS_IN_PICKLE,
@@ -37,8 +40,10 @@ from pocketformer.compress.prune.tokenizer_files import copy_tokenizer_files
 from pocketformer.runtime.errors import ModelError, NoSpaceError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
+DIRECTIONS_FILE = "hidden_directions.npy"
 _log = logging.getLogger(__name__)
 _NEEDS_HEAD_HINT = "Fine-tune it first (pocketformer finetune), or name the labels to start with a new head."
 
@@ -164,7 +169,7 @@ def save_classifier(model: PreTrainedModel, tokenizer_source_dir: Path, output: 
     try:
         output.mkdir(parents=True, exist_ok=True)
         copy_tokenizer_files(source, output)
-        copy_licences(source, output)
+        copy_companions(source, output)
         model.save_pretrained(str(output))
     except Exception as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
@@ -176,9 +181,25 @@ def save_classifier(model: PreTrainedModel, tokenizer_source_dir: Path, output: 
     return output
 
 
-def copy_licences(source: Path, output: Path) -> None:
-    """Copy the files that say under which terms a model may be used (LICENSE*, NOTICE*)."""
-    for pattern in ("LICENSE*", "NOTICE*"):
+def hidden_directions(directory: Path) -> NDArray[np.float32] | None:
+    """How a narrowed model's hidden states stand to those of the model that it was narrowed from: x' = x P.
+
+    P [hidden before, hidden now] has orthonormal columns; None for a model that was not narrowed. ``ModelError`` for
+    a file that cannot be read.
+    """
+    path = Path(directory) / DIRECTIONS_FILE
+    if not path.exists():
+        return None
+    try:
+        directions: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", hint="Copy the model directory again.") from error
+    return directions
+
+
+def copy_companions(source: Path, output: Path) -> None:
+    """Copy what goes with a model: under which terms it may be used (LICENSE*, NOTICE*), and how it was narrowed."""
+    for pattern in ("LICENSE*", "NOTICE*", DIRECTIONS_FILE):
         for file in source.glob(pattern):
             if file.is_file() and file.resolve() != (output / file.name).resolve():
                 shutil.copyfile(file, output / file.name)
@@ -197,16 +218,15 @@ def _quiet_transformers() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
 
 
-def _config_of(checkpoint: Checkpoint) -> Any:
+def load_configuration(directory: Path) -> Any:
+    """The Transformers configuration of a model directory; ``ModelError`` when it cannot be used."""
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(
-            str(checkpoint.directory), local_files_only=True, trust_remote_code=False
-        )
+        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            f"config.json in {checkpoint.directory} cannot be used: {str(error).splitlines()[0]}",
+            f"config.json in {directory} cannot be used: {str(error).splitlines()[0]}",
             hint="Models with their own code are not supported; use an architecture of Transformers.",
         ) from error
 
@@ -218,7 +238,7 @@ def _load_plain(checkpoint: Checkpoint) -> PreTrainedModel:
     try:
         model, info = AutoModelForSequenceClassification.from_pretrained(
             str(checkpoint.directory),
-            config=_config_of(checkpoint),
+            config=load_configuration(checkpoint.directory),
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=checkpoint.kind != WEIGHTS_IN_PICKLE,
@@ -250,7 +270,7 @@ def _load_pruned(checkpoint: Checkpoint) -> PreTrainedModel:
     """Build the model before pruning, cut it to the recorded shapes, and load the weights strictly."""
     from transformers import AutoModelForSequenceClassification
 
-    config = _config_of(checkpoint)
+    config = load_configuration(checkpoint.directory)
     heads, widths = _recorded_shapes(checkpoint, config)
     config.pruned_heads = {}
     if hasattr(config, RECORD_KEY):

@@ -29,17 +29,23 @@ class TeacherCache:
         self._vectors = vectors
         self._offsets = offsets
 
-    def batch(self, indices: Sequence[int], length: int) -> torch.Tensor | None:
-        """The vectors of these texts, float32 [vectors, batch, length, width], zero where no token stands."""
+    def batch(
+        self, indices: Sequence[int], length: int, chosen: Sequence[int] | None = None
+    ) -> torch.Tensor | None:
+        """The vectors of these texts, float32 [vectors, batch, length, width], zero where no token stands.
+
+        ``chosen``: which of the kept vectors, by position; None: all.
+        """
         import torch
 
         if self._vectors is None:
             return None
         count, width = self._vectors.shape[1:]
-        out = np.zeros((len(indices), length, count, width), dtype=np.float32)
-        for position, index in enumerate(indices):
+        positions = list(range(count)) if chosen is None else list(chosen)
+        out = np.zeros((len(indices), length, len(positions), width), dtype=np.float32)
+        for row, index in enumerate(indices):
             first, last = self._offsets[index], self._offsets[index + 1]
-            out[position, : last - first] = self._vectors[first:last]
+            out[row, : last - first] = self._vectors[first:last][:, positions]
         return torch.from_numpy(out).permute(2, 0, 1, 3)
 
 

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from pocketformer.export.graph_file import load_graph
-from pocketformer.export.inspect_graph import inspect_graph
+from pocketformer.export.inspect_graph import GraphSummary, inspect_graph
+from pocketformer.export.openvino_ir import IrSummary, inspect_ir
 from pocketformer.runtime.errors import ExportError, InputError, VerificationError
 from pocketformer.runtime.golden import golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import (
     MANIFEST_FILE,
+    ONNXRUNTIME,
+    OPENVINO,
+    EngineNeed,
     FileEntry,
     Manifest,
     Postprocessing,
@@ -27,6 +31,7 @@ from pocketformer.runtime.manifest import (
     SessionSettings,
     TensorSpec,
     file_entry,
+    graph_files,
 )
 from pocketformer.runtime.model import load
 from pocketformer.runtime.results import StepResult
@@ -37,7 +42,7 @@ from pocketformer.runtime.verify import verify
 FLOAT_TOLERANCE = 1e-3
 INTEGER_TOLERANCE = 0.1
 _GRAPH, _TOKENIZER, _GOLDEN, _README, _LICENSE = (
-    "model.onnx",
+    "model",
     "tokenizer.json",
     "golden.jsonl",
     "README.md",
@@ -57,6 +62,7 @@ def write_bundle(
     precision: str,
     target: str,
     session: SessionSettings,
+    engine: str = ONNXRUNTIME,
     provenance: Mapping[str, Any],
     name: str,
     license_text: str | None = None,
@@ -64,7 +70,8 @@ def write_bundle(
 ) -> StepResult[Path]:
     """Write the bundle ``output_dir``, which must not exist yet, and verify it.
 
-    ``graph`` is the ONNX file that ships, ``labels`` stand in the order of its logits, ``max_length`` and
+    ``graph`` is the ONNX file that ships, or OpenVINO's IR where that is its ``engine`` (as in ``EngineNeed``);
+    ``labels`` stand in the order of its logits, ``max_length`` and
     ``pad_id`` are the tokenizer's settings, ``golden_texts`` at least one text to replay. ``license_text``
     is the licence of the model that this one came from. ``tolerance`` is the largest absolute difference of
     golden logits that ``verify`` allows; by default it follows from the graph's precision.
@@ -81,21 +88,24 @@ def write_bundle(
             raise ExportError(f"{source} does not exist", hint="Run the export step first.")
     allowed = tolerance
     if allowed is None:
-        allowed = INTEGER_TOLERANCE if inspect_graph(graph).quantized else FLOAT_TOLERANCE
+        allowed = INTEGER_TOLERANCE if _inspect(graph).quantized else FLOAT_TOLERANCE
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     # Beside its final place, so that the rename stays on one file system.
     work = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", dir=output_dir.parent))
     try:
-        shutil.copyfile(graph, work / _GRAPH)
+        shipped = f"{_GRAPH}{graph.suffix}"
+        for part in graph_files(graph):
+            shutil.copyfile(part, work / f"{_GRAPH}{part.suffix}")
         shutil.copyfile(tokenizer_json, work / _TOKENIZER)
         if license_text:
             (work / _LICENSE).write_text(license_text, encoding="utf-8")
-        inputs, outputs = _tensor_specs(work / _GRAPH)
+        inputs, outputs = _tensor_specs(work / shipped)
         manifest = Manifest(
             name=name,
             target=target,
             precision=precision,
-            graph=_GRAPH,
+            graph=shipped,
+            engine=_need(work / shipped, engine),
             inputs=inputs,
             outputs=outputs,
             preprocessing=Preprocessing(max_length=max_length, pad_id=pad_id, tokenizer_file=_TOKENIZER),
@@ -105,8 +115,8 @@ def write_bundle(
             tolerance=allowed,
             provenance=dict(provenance),
             runtime={
-                "name": "onnxruntime",
-                "version": _version("onnxruntime"),
+                "name": engine,
+                "version": _version(engine),
                 "tokenizers": _version("tokenizers"),
             },
             files={},
@@ -134,7 +144,7 @@ def write_bundle(
         output=output_dir,
         metrics={
             "bytes": float(sum(path.stat().st_size for path in files)),
-            "graph_bytes": float((output_dir / _GRAPH).stat().st_size),
+            "graph_bytes": float(sum(part.stat().st_size for part in graph_files(output_dir / shipped))),
             "golden_samples": float(len(samples)),
             "tolerance": allowed,
         },
@@ -156,8 +166,20 @@ def _write_manifest(work: Path, manifest: Manifest) -> None:
     (work / MANIFEST_FILE).write_text(replace(manifest, files=entries).to_json(), encoding="utf-8")
 
 
+def _inspect(graph: Path) -> GraphSummary | IrSummary:
+    return inspect_ir(graph) if graph.suffix == ".xml" else inspect_graph(graph)
+
+
+def _need(graph: Path, engine: str) -> EngineNeed:
+    found = _inspect(graph)
+    return EngineNeed(engine, found.minimum_version if isinstance(found, IrSummary) else None)
+
+
 def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     """What the graph itself says that it takes and gives."""
+    if path.suffix == ".xml":
+        found = inspect_ir(path)
+        return found.inputs, found.outputs
     import onnx
 
     graph = load_graph(path).graph
@@ -177,11 +199,19 @@ def _version(package: str) -> str:
         return "unknown"
 
 
+def _package(manifest: Manifest) -> str:
+    return "'pocketformer[openvino]'" if manifest.engine.name == OPENVINO else "pocketformer"
+
+
 def _by(manifest: Manifest) -> str:
     made = f"{manifest.runtime['name']} {manifest.runtime['version']}"
-    if manifest.graph == _GRAPH:
+    if not manifest.graph.endswith(".engine"):
         return f"and verified with {made}"
     return f"by {made}, and runs with that version alone, on the GPU that `{manifest.graph}.json` names"
+
+
+def _listed(manifest: Manifest) -> str:
+    return ", ".join(f"`{part.name}`" for part in graph_files(Path(manifest.graph)))
 
 
 def _readme(manifest: Manifest, licensed: bool) -> str:
@@ -195,7 +225,7 @@ def _readme(manifest: Manifest, licensed: bool) -> str:
 
 A text classifier for {manifest.target}, {manifest.precision}. Labels: {labels}.
 
-    pip install pocketformer
+    pip install {_package(manifest)}
 
     from pocketformer import load
     model = load("path/to/this/directory")
@@ -207,7 +237,7 @@ when this was made (within {manifest.tolerance:g}).
 
 | File | What it is |
 |---|---|
-| `{manifest.graph}` | the graph; it was made {_by(manifest)} |
+| {_listed(manifest)} | the graph; it was made {_by(manifest)} |
 | `{_TOKENIZER}` | the tokenizer; texts are cut to {manifest.preprocessing.max_length} tokens |
 | `{MANIFEST_FILE}` | inputs, outputs, labels, session settings, provenance, SHA-256 of every file |
 | `{_GOLDEN}` | texts with their token ids and logits, replayed by `verify` |

@@ -9,7 +9,7 @@ from pathlib import Path
 from pocketformer.export.bundle import refresh_manifest, write_bundle
 from pocketformer.runtime.fingerprint import fingerprint_path, read_fingerprint
 from pocketformer.runtime.golden import golden_from_jsonl
-from pocketformer.runtime.manifest import read_manifest
+from pocketformer.runtime.manifest import EngineNeed, read_manifest
 
 # A GPU adds float16, or TF32, in another order than the CPU that made the golden logits. Never tried on a GPU.
 ENGINE_TOLERANCE = 0.1
@@ -48,5 +48,5 @@ def write_engine_bundle(source: Path, output: Path, *, graph: Path, engine: Path
     shutil.copyfile(engine, output / _ENGINE)
     shutil.copyfile(fingerprint_path(engine), fingerprint_path(output / _ENGINE))
     runtime = {**made.runtime, "name": known.library, "version": known.library_version}
-    refresh_manifest(output, replace(made, graph=_ENGINE, runtime=runtime))
+    refresh_manifest(output, replace(made, graph=_ENGINE, engine=EngineNeed(known.library), runtime=runtime))
     return output

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.pipeline.inputs import data_config
-from pocketformer.runtime.engine import OnnxRuntimeEngine
-from pocketformer.runtime.errors import MissingDependencyError, PocketformerError
-from pocketformer.runtime.manifest import SessionSettings, read_manifest
+from pocketformer.runtime.engine import Engine, OnnxRuntimeEngine
+from pocketformer.runtime.errors import PocketformerError
+from pocketformer.runtime.manifest import SessionSettings, graph_files, read_manifest
 from pocketformer.runtime.metrics import (
     bootstrap_interval,
     flips,
@@ -28,12 +28,12 @@ from pocketformer.runtime.metrics import (
 from pocketformer.runtime.model import Model, load
 from pocketformer.targets.measure import WorkloadTiming, measure
 from pocketformer.targets.workloads import (
-    REAL,
     REAL_INPUTS,
     WORKLOADS,
     Feeds,
     Workload,
     build_feeds,
+    padded_feeds,
     rounds_of,
 )
 
@@ -252,7 +252,7 @@ def bundle_contender(path: Path, evaluation: Evaluation, parameters: int) -> tup
 def bundle_mb(path: Path) -> float:
     """What an app embeds of a bundle: graph and tokenizer, in 10^6 bytes."""
     manifest = read_manifest(path)
-    files = (path / manifest.graph, path / manifest.preprocessing.tokenizer_file)
+    files = (*graph_files(path / manifest.graph), path / manifest.preprocessing.tokenizer_file)
     return sum(file.stat().st_size for file in files) / 1e6
 
 
@@ -280,35 +280,14 @@ def cold_start(values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def drive_loadgen(result: Contender, pad_id: int, seconds: float) -> tuple[dict[str, Any] | None, str | None]:
-    """LoadGen's single-stream and offline scenarios over real inputs; (None, why) where it is not installed."""
-    from pocketformer.targets.loadgen import run_loadgen
+    """LoadGen's single-stream and offline scenarios over real inputs; (None, why) where that failed."""
+    from pocketformer.targets.scenarios import drive_scenarios
 
-    # Batches of like length, as a server would make them; the samples are asked for by number.
-    rows = sorted(result.token_ids, key=len)
-    feeds = build_feeds(REAL, rows)
-
-    def predict(indices: list[int]) -> None:
-        if len(indices) == 1:
-            result.call(feeds[indices[0]])
-        else:
-            result.call(padded_feeds([rows[index] for index in indices], pad_id))
-
-    out: dict[str, Any] = {"subject": "result"}
     try:
-        for scenario in ("single_stream", "offline"):
-            figures = run_loadgen(predict, len(feeds), scenario, min_duration_s=seconds)
-            out["version"] = figures["version"]
-            out[scenario] = {
-                name: figures[name]
-                for name in ("latency_ms", "samples_per_s", "queries", "valid")
-                if name in figures
-            }
-    except MissingDependencyError as error:
-        return None, f"LoadGen: not measured, {error.message}"
+        return drive_scenarios(result.call, result.token_ids, pad_id, min_duration_s=seconds), None
     except PocketformerError as error:
         log.warning("LoadGen failed: %s", error)
         return None, f"LoadGen: not measured, {error.message}"
-    return out, None
 
 
 def onnx_contender(
@@ -327,7 +306,7 @@ def onnx_contender(
 
 
 def run_in_batches(
-    engine: OnnxRuntimeEngine, encoded: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32
+    engine: Engine, encoded: Sequence[Sequence[int]], pad_id: int, batch_size: int = 32
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Logits of an engine over rows of token ids, in their order."""
     order = sorted(range(len(encoded)), key=lambda row: len(encoded[row]))
@@ -338,16 +317,6 @@ def run_in_batches(
         for row, values in zip(rows, engine.run(feeds), strict=True):
             logits[row] = values
     return np.stack(logits)
-
-
-def padded_feeds(rows: Sequence[Sequence[int]], pad_id: int) -> Feeds:
-    """One batch of token ids, padded on the right to the longest."""
-    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
-    mask = np.zeros_like(ids)
-    for position, row in enumerate(rows):
-        ids[position, : len(row)] = row
-        mask[position, : len(row)] = 1
-    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
 
 
 def feeds_of_rows(

@@ -9,22 +9,27 @@ from typing import Any
 
 import numpy as np
 
+from pocketformer.pipeline.limits import broken_limits
 from pocketformer.pipeline.recipe import BudgetSection
 from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.manifest import ONNXRUNTIME
 
 # Candidates within this many times the fastest one's time are worth timing again.
 _FINALISTS_WITHIN = 1.25
+# What counts as a little accuracy where the budget does not limit the drop.
+_USUAL_DROP = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
     """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
 
-    ``local``: why its answers hold on processors like this one only; empty where they hold everywhere.
+    ``engine`` is what runs it; ``local``: why its answers hold on processors like this one only, or empty.
     """
 
     name: str
     precision: str
+    engine: str = ONNXRUNTIME
     path: Path | None = None
     reason: str = ""
     local: str = ""
@@ -35,11 +40,7 @@ class Tried:
     @property
     def speed(self) -> float:
         """Geometric mean of the medians over the workloads, in ms: no workload may be bought with another."""
-        return (
-            float(np.exp(np.mean(np.log(list(self.latency_ms.values())))))
-            if self.latency_ms
-            else float("inf")
-        )
+        return geometric_mean(self.latency_ms) if self.latency_ms else float("inf")
 
     def to_dict(self, *, taken: bool) -> dict[str, Any]:
         """As report.json has a candidate."""
@@ -52,6 +53,11 @@ class Tried:
             "file_mb": self.file_mb or None,
             "latency_ms": dict(self.latency_ms),
         }
+
+
+def geometric_mean(latency_ms: Mapping[str, float]) -> float:
+    """One figure for all workloads, in ms, in which each counts by its ratio and none by its length."""
+    return float(np.exp(np.mean(np.log(list(latency_ms.values())))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +76,14 @@ class Choice:
 
     def excess(self, candidate: Tried) -> str:
         """Which limit of the budget a candidate breaks on validation, or nothing."""
-        budget = self.budget
-        if candidate.metric is not None and self.teacher_metric is not None:
-            drop = self.teacher_metric - candidate.metric
-            if drop > budget.max_drop + 1e-9:
-                return f"drops {drop * 100:.1f} points on validation, {budget.max_drop * 100:.1f} are allowed"
-        latency = candidate.latency_ms.get("real")
-        if budget.max_latency_ms is not None and latency is not None and latency > budget.max_latency_ms:
-            return f"takes {latency:.2f} ms, {budget.max_latency_ms:g} are allowed"
-        size = candidate.file_mb + self.tokenizer_mb
-        if budget.max_size_mb is not None and size > budget.max_size_mb:
-            return f"weighs {size:.1f} MB with its tokenizer, {budget.max_size_mb:g} are allowed"
-        return ""
+        known = candidate.metric is not None and self.teacher_metric is not None
+        broken = broken_limits(
+            self.budget,
+            drop=(self.teacher_metric or 0.0) - (candidate.metric or 0.0) if known else None,
+            latency_ms=candidate.latency_ms,
+            size_mb=candidate.file_mb + self.tokenizer_mb,
+        )
+        return broken[0] if broken else ""
 
     def finalists(self, tried: Sequence[Tried]) -> list[Tried]:
         """Those within the budget that are so nearly the fastest that only longer timing tells them apart."""
@@ -104,7 +106,7 @@ class Choice:
         fastest = min(candidate.speed for candidate in fitting)
         close = [c for c in fitting if c.speed <= fastest * (1 + self.close)]
         best = max(c.metric or 0.0 for c in close)
-        spare = self.close_drop * self.budget.max_drop
+        spare = self.close_drop * (_USUAL_DROP if self.budget.max_drop is None else self.budget.max_drop)
         accurate = [c for c in close if (c.metric or 0.0) >= best - spare - 1e-9]
         return min(accurate, key=lambda c: (c.file_mb, c.speed))
 

@@ -27,6 +27,11 @@ _COMPRESSION: tuple[Any, ...] = (
     {"distill": _SECOND_RECOVERY},
     {"vocabulary": _VOCABULARY},
 )
+# Nothing is trained: the smallest model that its own refitted weights keep within the budget.
+_FAST: tuple[Any, ...] = (
+    {"prune": {"method": "obs", "allocation": "latency", "cost": "budget"}},
+    {"vocabulary": _VOCABULARY},
+)
 _OTHER_TASKS = (
     "ForTokenClassification",
     "ForQuestionAnswering",
@@ -44,19 +49,26 @@ def compress_recipe(
     targets: Sequence[str] = ("cpu",),
     budget: Mapping[str, Any] | None = None,
     finetune: bool | None = None,
+    search: bool = False,
+    fast: bool = False,
+    time_limit_s: float | None = None,
     **settings: Any,
 ) -> Recipe:
     """The recipe for ``compress``; ``settings`` are further keys of a recipe.
 
-    ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data.
+    ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data. ``search`` replaces the
+    usual cuts by a search of at most ``time_limit_s`` seconds (None: the step's own limit), ``fast`` by pruning without
+    any training.
     """
     if data is None:
         raise DataError("compressing needs data", hint="Name a file with --train.")
     values = {name: value for name, value in settings.items() if value is not None}
     values |= {"model": model, "data": dict(data), "targets": list(targets), "budget": dict(budget or {})}
-    draft = Recipe.from_mapping({**values, "steps": list(_COMPRESSION)}, source="options")
+    limit = {} if time_limit_s is None else {"time_limit_s": time_limit_s}
+    compression = ({"search": limit},) if search else _FAST if fast else _COMPRESSION
+    draft = Recipe.from_mapping({**values, "steps": list(compression)}, source="options")
     first = ["finetune"] if finetune or (finetune is None and _needs_head(draft)) else []
-    return Recipe.from_mapping({**values, "steps": [*first, *_COMPRESSION, *_DELIVERY]}, source="options")
+    return Recipe.from_mapping({**values, "steps": [*first, *compression, *_DELIVERY]}, source="options")
 
 
 def _needs_head(recipe: Recipe) -> bool:

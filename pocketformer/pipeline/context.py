@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pocketformer.compress.data import Splits
     from pocketformer.pipeline.recipe import Recipe
     from pocketformer.pipeline.rundir import RunDirectory
+    from pocketformer.pipeline.search.trials import Trial
 
 log = logging.getLogger("pocketformer")
 
@@ -35,6 +36,9 @@ class Listener(Protocol):
     def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
         """A stage has ended, or was taken from an earlier run."""
 
+    def trials(self, trials: Sequence[Trial], best: Trial) -> None:
+        """The search has made one more model, the last of ``trials``; ``best`` is what it would take now."""
+
     def note(self, text: str) -> None:
         """A remark between signs of life."""
 
@@ -52,6 +56,9 @@ class SilentListener:
         """Ignore."""
 
     def stage_finished(self, name: str, record: Mapping[str, Any], *, reused: bool) -> None:
+        """Ignore."""
+
+    def trials(self, trials: Sequence[Trial], best: Trial) -> None:
         """Ignore."""
 
     def note(self, text: str) -> None:
@@ -75,6 +82,7 @@ class RunContext:
 
     ``earlier`` is the folder of the stage at work as an earlier run left it, with the same key, when part of it
     had failed: what is whole in it need not be made again.
+    ``threads_fixed``: the recipe or the target says how many threads, else they are all that there are.
     """
 
     recipe: Recipe
@@ -88,6 +96,7 @@ class RunContext:
     choices: dict[str, Any] = field(default_factory=dict)
     index: int = 0
     earlier: Path | None = None
+    threads_fixed: bool = False
 
     def need_splits(self, verb: str) -> Splits:
         """The data; ``RecipeError`` when the recipe names none."""
@@ -110,5 +119,6 @@ class RunContext:
             metric=self.metric,
             seed=self.recipe.seed,
             threads=self.threads,
+            max_drop=self.recipe.budget.max_drop,
             on_progress=self.listener.stage_progress,
         )

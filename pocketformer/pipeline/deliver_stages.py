@@ -14,6 +14,7 @@ from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.fleet import FleetDevice, places_of
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.errors import InputError, RecipeError
+from pocketformer.runtime.manifest import ONNXRUNTIME, SessionSettings
 
 log = logging.getLogger("pocketformer")
 
@@ -32,11 +33,16 @@ class BenchConfig:
 
     ``cold_starts`` of the bundle, whose median counts, and one of the teacher; 0: none. ``devices`` says how targets
     of these names are reached; those that no target names are measured as well.
+
+    ``latency_table``: None predicts the bundle's latency from a table of this device where there is one, True measures
+    one first where there is none (a minute or two), False predicts nothing. ``roofline``: also measure what bounds it.
     """
 
     rounds: int = 40
     loadgen_s: float = 3.0
     cold_starts: int = 3
+    latency_table: bool | None = None
+    roofline: bool = True
     devices: tuple[FleetDevice, ...] = ()
 
 
@@ -73,6 +79,7 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         golden_texts=_golden_texts(context, config.golden),
         precision=settings.get("precision", "fp32"),
         target=name,
+        engine=settings.get("engine", ONNXRUNTIME),
         session=_session(context, settings),
         provenance=_provenance(context, source),
         name=config.name or origin_of(context.recipe.model).name,
@@ -152,12 +159,12 @@ def _quantize_details(context: RunContext) -> Mapping[str, Any]:
     return {}
 
 
-def _session(context: RunContext, details: Mapping[str, Any]) -> Any:
-    from pocketformer.runtime.manifest import SessionSettings
-
-    base = SessionSettings(**details.get("session", {}))
-    # All cores of whatever device it lands on, unless the user fixed a number.
-    return replace(base, intra_op_threads=context.recipe.threads or 0)
+def _session(context: RunContext, details: Mapping[str, Any]) -> SessionSettings:
+    """The settings that were chosen by measuring, with the threads that the recipe or the target fixes."""
+    tuned = SessionSettings(**details.get("session", {}))
+    threads = context.recipe.threads or places_of(context.recipe)[0].threads
+    # Else all cores of whatever device it lands on.
+    return tuned if threads is None else replace(tuned, intra_op_threads=threads)
 
 
 def _provenance(context: RunContext, source: Path) -> dict[str, Any]:

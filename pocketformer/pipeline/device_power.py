@@ -51,7 +51,7 @@ def look_again(place: Place, change: Mapping[str, Any]) -> tuple[Values, str | N
     for pause in _PAUSES_S:
         time.sleep(pause)
         try:
-            with place.connection() as device:
+            with place.connection(bare=True) as device:
                 now = device.probe().get("power")
         except PocketformerError:
             failures += 1

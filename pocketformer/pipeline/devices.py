@@ -41,7 +41,10 @@ _END_PATIENCE_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What is measured everywhere, and against what: the bundle, the held-out rows, the teacher's answers."""
+    """What is measured everywhere, and against what: the bundle, the held-out rows, the teacher's answers.
+
+    ``rounds`` and ``loadgen_s`` as ``BenchConfig`` has them.
+    """
 
     bundle: Path
     evaluation: bench.Evaluation
@@ -50,6 +53,7 @@ class Subject:
     parameters: int
     file_mb: float
     rounds: int
+    loadgen_s: float = 0.0
 
     def scored(
         self, logits: np.ndarray[Any, Any], timings: Mapping[str, WorkloadTiming] | None = None
@@ -272,6 +276,8 @@ def answered_there(
         rounds=_EMULATED_ROUNDS if emulated else subject.rounds,
         time_limit_s=_EMULATED_LIMIT_S if emulated else _TIME_LIMIT_S,
         threads=place.threads,
+        loadgen_s=0.0 if emulated else subject.loadgen_s,
+        batch_size=batch_size,
         energy_s=0.0 if emulated else _ENERGY_S,
         power_mode=place.power_mode,
         jetson_clocks=place.device.jetson_clocks,
@@ -294,7 +300,7 @@ def answered_there(
     result["samples_per_s"] = {
         name: bench.rows_per_second(name, values["seconds"]) for name, values in timing["workloads"].items()
     }
-    return Answered(row=row | {"energy": timing.get("energy")}, logits=logits)
+    return Answered(row=row | {name: timing.get(name) for name in ("energy", "loadgen")}, logits=logits)
 
 
 def hardware(facts: Mapping[str, Any], *, emulated: bool = False) -> str:

@@ -69,6 +69,10 @@ class FleetDevice:
     folder: str | None = Field(default=None, description="Where to work there; null: its TMPDIR or /tmp.")
     identity: Path | None = Field(default=None, description="Private key file here.")
     known_hosts: Path | None = Field(default=None, description="File here with the device's host key.")
+    wheels: Path | None = Field(
+        default=None,
+        description="Folder here with wheels of what its Python may lack; nothing of them stays there.",
+    )
     connect_timeout_s: int = Field(default=10, ge=1, description="Seconds to wait for a connection.")
     threads: int | None = Field(default=None, ge=0, description="Threads there; 0: all cores.")
     emulated: bool = Field(default=False, description="Whether it is an emulator: it has no speed then.")
@@ -115,9 +119,9 @@ class Place:
 
         return Address.parse(str(self.device.address)).host.lower()
 
-    def connection(self, on_event: OnEvent | None = None) -> RemoteDevice:
-        """The device over SSH, not yet connected; ``on_event`` hears its agent."""
-        return connection_to(self.device, on_event)
+    def connection(self, on_event: OnEvent | None = None, *, bare: bool = False) -> RemoteDevice:
+        """The device over SSH, not yet connected; ``on_event`` hears its agent, ``bare`` brings it no wheels."""
+        return connection_to(replace(self.device, wheels=None) if bare else self.device, on_event)
 
 
 def connection_to(device: FleetDevice, on_event: OnEvent | None = None) -> RemoteDevice:
@@ -129,6 +133,7 @@ def connection_to(device: FleetDevice, on_event: OnEvent | None = None) -> Remot
         str(device.address),
         python=device.python,
         folder=device.folder,
+        wheels=device.wheels,
         options=SshOptions(
             identity=device.identity,
             known_hosts=device.known_hosts,
@@ -195,6 +200,12 @@ def places_of(recipe: Recipe) -> tuple[Place, ...]:
     return resolve_places(recipe.targets, devices)
 
 
+def threads_here(recipe: Recipe) -> int | None:
+    """The threads of a run on this machine: the recipe's, else those of the target that it is; None: all there are."""
+    here = (place for place in places_of(recipe) if place.way == "here")
+    return recipe.threads or next((place.threads for place in here), None)
+
+
 def lacking_gpu(places: Sequence[Place]) -> dict[str, tuple[str, ...]]:
     """What this machine is seen to lack, by the name of each place that is its GPU and cannot be measured for it."""
     from pocketformer.targets.support import missing_for_gpu
@@ -256,6 +267,7 @@ def _place(device: FleetDevice) -> Place:
         OVER_SSH,
         require_usable,
     )
+    from pocketformer.targets.wheels import check_folder
 
     if device.target is None and device.address is None:
         raise RecipeError("a device needs a target or an address", hint="address: ssh://user@host")
@@ -285,6 +297,8 @@ def _place(device: FleetDevice) -> Place:
     _check_power(place)
     if way in _FAR:
         check_options(place.connection().options)
+        if device.wheels is not None:
+            check_folder(device.wheels)
     elif device.emulated:
         raise DeviceError(
             f"{place.name!r} is said to be emulated and has no address",
@@ -326,7 +340,7 @@ def _from_folder(device: FleetDevice, folder: Path) -> FleetDevice:
     """The device with its files found from the fleet file's folder, and a name."""
     update: dict[str, Any] = {
         key: folder / path.expanduser()
-        for key in ("identity", "known_hosts")
+        for key in ("identity", "known_hosts", "wheels")
         if (path := getattr(device, key)) is not None
     }
     target = device.target

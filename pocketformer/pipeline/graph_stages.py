@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pocketformer.compress.quantize.portfolio import USUAL_CANDIDATES
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.runtime.errors import InputError, MissingDependencyError
+from pocketformer.runtime.manifest import graph_files
 
 log = logging.getLogger("pocketformer")
 
@@ -33,6 +34,7 @@ class QuantizeConfig:
 
     ``close``: candidates within this share of the fastest count as equally fast. Of these the smallest wins whose
     validation metric lies within ``close_drop`` times the allowed drop of the best: accuracy is not spent on little.
+    ``tune_session``: whether settings of the session are tried on the chosen one.
     """
 
     candidates: tuple[str, ...] = USUAL_CANDIDATES
@@ -40,6 +42,7 @@ class QuantizeConfig:
     rounds: int = 20
     close: float = 0.1
     close_drop: float = 0.25
+    tune_session: bool = True
 
 
 def export_stage(config: ExportConfig, context: RunContext, folder: Path) -> Made:
@@ -89,6 +92,7 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
     """Make the candidates, measure them, keep the best; a choice made earlier is carried out without measuring."""
     from pocketformer.pipeline.choice import overflow_note
     from pocketformer.pipeline.portfolio import Portfolio
+    from pocketformer.pipeline.session_tuning import TriedSettings, chosen_settings
 
     graph = context.artefacts.need("graph", verb="quantize")
     portfolio = Portfolio(config, context, graph, folder / "work")
@@ -103,20 +107,36 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
         candidate = portfolio.choice.choose(candidates)
         candidates = portfolio.choice.explain(candidates, candidate)
         candidate = next(c for c in candidates if c.name == candidate.name)
+    session = chosen_settings(context.recipe.choices)
+    tried: list[TriedSettings] = []
+    if session is None and config.tune_session and chosen is None:
+        session, tried = portfolio.tune_session(candidate)
+    session = session or {}
     if candidate.path is None:
         raise MissingDependencyError("no candidate could be made", hint="See log.txt in the run directory.")
-    shutil.copyfile(candidate.path, folder / "model.onnx")
+    name = f"model{candidate.path.suffix}"
+    for part in graph_files(candidate.path):
+        shutil.copyfile(part, (folder / name).with_suffix(part.suffix))
     metrics = {"file_mb": candidate.file_mb}
     if candidate.metric is not None:
         metrics[f"validation_{context.metric}"] = candidate.metric
     return Made(
-        artefacts={"quantized": "model.onnx"},
+        artefacts={"quantized": name},
         metrics=metrics,
-        notes=(f"{candidate.name}: {candidate.reason}", *overflow_note(candidate, candidates)),
-        choices={"quantize": candidate.name},
+        notes=(
+            f"{candidate.name}: {candidate.reason}",
+            *(f"session: {t.name}: {t.reason}" for t in tried if t.taken),
+            *overflow_note(candidate, candidates),
+        ),
+        choices={"quantize": candidate.name, "session": session},
         details={
             "precision": candidate.precision,
             "teacher_metric": portfolio.teacher_metric,
-            "candidates": [c.to_dict(taken=c.name == candidate.name) for c in candidates],
+            "engine": candidate.engine,
+            "session": session,
+            "candidates": [
+                *(c.to_dict(taken=c.name == candidate.name) for c in candidates),
+                *(t.to_dict(candidate.name) for t in tried),
+            ],
         },
     )

@@ -76,10 +76,10 @@ def load_splits(recipe: Recipe, artefacts: Artefacts) -> tuple[Splits | None, st
         splits = prepare_splits(config, names)
     values = {
         name: sha256_file(path)
-        for name in ("train", "validation", "test")
+        for name in ("train", "validation", "test", "unlabeled")
         if (path := getattr(recipe.data, name)) is not None
     }
-    columns = recipe.data.model_dump(mode="json", exclude={"train", "validation", "test"})
+    columns = recipe.data.model_dump(mode="json", exclude={"train", "validation", "test", "unlabeled"})
     digest = hashlib.sha256(json.dumps([values, columns], sort_keys=True).encode()).hexdigest()
     return splits, digest
 

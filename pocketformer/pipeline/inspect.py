@@ -27,7 +27,7 @@ class ExportOutlook:
 
 
 def inspect(path: Path) -> Inspection:
-    """Inspect a Hugging Face directory, the newest model of a run directory, a bundle, an ONNX file or an engine.
+    """Inspect a model: a Hugging Face directory, the newest of a run, a bundle, ONNX, OpenVINO IR or an engine.
 
     A TensorRT engine is named by its file, or by the directory that holds no other. ``ModelError`` for anything else,
     ``VerificationError`` for an engine whose fingerprint or report of layers is damaged.
@@ -36,13 +36,13 @@ def inspect(path: Path) -> Inspection:
         raise ModelError(
             f"no such model: {path}", hint="Name a Hugging Face directory, a run, an ONNX file or an engine."
         )
-    if path.suffix == ".onnx":
-        return _inspect_graph(path)
+    if path.suffix in (".onnx", ".xml"):
+        return _inspect_file(path)
     if (path / "manifest.json").exists():
         from pocketformer.runtime.manifest import read_manifest
 
         graph = path / read_manifest(path).graph
-        return inspect_engine(graph) if graph.suffix == ".engine" else _inspect_graph(graph)
+        return _inspect_file(graph)
     engine = _engine(path)
     if engine is not None:
         return inspect_engine(engine)
@@ -50,6 +50,12 @@ def inspect(path: Path) -> Inspection:
     if run is not None:
         path = Artefacts.from_json(run["artefacts"], path.resolve()).need("model", verb="inspect")
     return _inspect_model(path)
+
+
+def _inspect_file(graph: Path) -> Inspection:
+    """A graph by what its name ends in."""
+    kinds = {".engine": inspect_engine, ".xml": _inspect_ir}
+    return kinds.get(graph.suffix, _inspect_graph)(graph)
 
 
 def _inspect_model(path: Path) -> Inspection:
@@ -90,6 +96,20 @@ def _inspect_graph(path: Path) -> Inspection:
         f"Quantized: {'yes' if found.quantized else 'no'}; domains: {', '.join(found.domains)}",
         "Initializers: " + ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in found.initializer_bytes.items()),
         f"{found.nodes} nodes: " + ", ".join(f"{name} {count}" for name, count in operators[:12]),
+    ]
+    return Inspection(facts={"path": str(path), **found.to_dict()}, text=tuple(lines))
+
+
+def _inspect_ir(path: Path) -> Inspection:
+    from pocketformer.export.openvino_ir import inspect_ir
+
+    found = inspect_ir(path)
+    operators = list(found.operators.items())
+    lines = [
+        f"{path}: OpenVINO IR, {found.precision}, {found.parameters / 1e6:.1f}M parameters, {found.bytes / 1e6:.1f} MB",
+        f"Runs in OpenVINO {found.minimum_version or '(a release newer than is known here)'} or newer",
+        "Constants: " + ", ".join(f"{k} {v / 1e6:.1f} MB" for k, v in found.dtype_bytes.items()),
+        f"{found.nodes} layers: " + ", ".join(f"{name} {count}" for name, count in operators[:12]),
     ]
     return Inspection(facts={"path": str(path), **found.to_dict()}, text=tuple(lines))
 

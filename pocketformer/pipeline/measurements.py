@@ -9,13 +9,17 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline import bench
 from pocketformer.pipeline.devices import Answered, Subject, measure_devices
+from pocketformer.pipeline.expectations import expectations
 from pocketformer.pipeline.fleet import Place, places_of, resolve_places
+from pocketformer.runtime.backends.openvino import OPENVINO_PROVIDER
 from pocketformer.runtime.errors import DataError, ExportError, ParityError
+from pocketformer.runtime.manifest import CPU_PROVIDER, ONNXRUNTIME
 from pocketformer.runtime.metrics import bootstrap_interval, score
 from pocketformer.targets.agent.device import package_versions, throttling
 from pocketformer.targets.measure import measure
@@ -24,10 +28,12 @@ from pocketformer.targets.workloads import REAL, WORKLOADS, build_feeds, workloa
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
     from pocketformer.pipeline.deliver_stages import BenchConfig
+    from pocketformer.runtime.model import Model
 
 log = logging.getLogger("pocketformer")
 
 _ROOT = Path("/")
+_WHOLE = ((CPU_PROVIDER,), (OPENVINO_PROVIDER,))
 
 
 def measure_bundle(config: BenchConfig, context: RunContext, folder: Path) -> dict[str, Any]:
@@ -130,6 +136,7 @@ class _Here:
             parameters=self._parameters,
             file_mb=bench.bundle_mb(self._bundle),
             rounds=self._config.rounds,
+            loadgen_s=self._config.loadgen_s,
         )
 
     def measure(self, place: Place) -> tuple[dict[str, Any], Any]:
@@ -162,6 +169,10 @@ class _Here:
         )
         skipped = [w.name for w in WORKLOADS if w not in workloads]
         notes = [f"{name}: not measured, the model takes fewer tokens" for name in skipped]
+        expected, missing = expectations(
+            config, context, runtime, self._shrunk, result.token_ids, timings["result"]
+        )
+        notes += missing
         loadgen: dict[str, Any] | None = None
         if config.loadgen_s > 0:
             pad_id = runtime.manifest.preprocessing.pad_id
@@ -184,12 +195,18 @@ class _Here:
             "name": place.name,
             "status": "measured",
             "threads": context.threads,
+            **expected,
             "baselines": baselines,
             "result": own,
             "loadgen": loadgen,
             "bundle": _bundle_info(self._bundle, runtime, context),
-            "versions": {"python": platform.python_version(), **_present(package_versions())},
-            "fallback_operators": {} if runtime.engine.providers == ("CPUExecutionProvider",) else None,
+            "versions": {
+                "python": platform.python_version(),
+                **_present(package_versions()),
+                **_engine(runtime),
+            },
+            # Either engine runs the whole graph on the processor or refuses it.
+            "fallback_operators": {} if runtime.engine.providers in _WHOLE else None,
             "warnings": signs,
             "notes": notes,
         }
@@ -223,6 +240,12 @@ class _Here:
 
 def _present(versions: Mapping[str, str | None]) -> dict[str, str]:
     return {name: version for name, version in versions.items() if version is not None}
+
+
+def _engine(model: Model) -> dict[str, str]:
+    """The engine of a bundle by its version, where it is not onnxruntime, which all versions hold."""
+    need = model.manifest.engine.name
+    return {} if need == ONNXRUNTIME else {need: metadata.version(need)}
 
 
 def _export(model: Any, model_dir: Path, path: Path, context: RunContext) -> Path:

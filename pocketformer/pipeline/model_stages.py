@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.finetune import FinetuneConfig, finetune
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
 from pocketformer.pipeline.context import Made, RunContext
+from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.runtime.metrics import score
 from pocketformer.runtime.results import StepResult
 
@@ -31,11 +33,16 @@ def distill_stage(config: DistillConfig, context: RunContext, folder: Path) -> M
 
 
 def prune_stage(config: PruneConfig, context: RunContext, folder: Path) -> Made:
-    """Remove layers, heads and feed-forward neurons."""
+    """Remove layers, heads and feed-forward neurons; how much was found out before is not searched again."""
     from pocketformer.compress.prune.step import prune
 
     model = context.artefacts.need("model", verb="prune")
-    return _made(prune(model, config, context.step_context(folder, verb="prune")), context)
+    searched = config.cost == "budget"
+    chosen = context.recipe.choices.get("prune") if searched else None
+    if chosen is not None:
+        config = replace(config, cost=float(chosen["cost"]))
+    made = _made(prune(model, config, context.step_context(folder, verb="prune")), context)
+    return replace(made, choices={"prune": {"cost": made.metrics["cost_limit"]}}) if searched else made
 
 
 def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path) -> Made:
@@ -44,6 +51,13 @@ def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path
 
     model = context.artefacts.need("model", verb="prune")
     return _made(prune_vocabulary_step(model, config, context.step_context(folder, verb="prune")), context)
+
+
+def search_stage(config: SearchConfig, context: RunContext, folder: Path) -> Made:
+    """Make smaller and smaller models and take the best for the budget."""
+    from pocketformer.pipeline.search.stage import search
+
+    return search(config, context, folder)
 
 
 def _made(result: StepResult[Path], context: RunContext) -> Made:

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.pipeline.fleet import threads_here
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 # A training step costs a forward and twice that backward, and reaches about half of what a bare product does.
 _TRAIN_PASSES = 3.0
 _SHARE_OF_PEAK = 0.5
+# To cut, export, quantize and time a model of the search.
+_TRIAL_SECONDS = 60.0
 _FIXED_SECONDS = {
     "prune": 10.0,
     "vocabulary": 8.0,
     "export": 20.0,
-    "quantize": 90.0,
+    "quantize": 100.0,
     "tensorrt": 30.0,
     "bundle": 3.0,
     "bench": 75.0,
@@ -98,7 +101,9 @@ def plan(recipe: Recipe) -> Plan:
     rows = encoding.encode(splits.train.texts)
     tokens = sum(map(len, rows)) / max(1, len(rows))
     macs, parameters = _encoder_size(source)
-    forward = macs * tokens * len(rows) / (_matmul_rate(recipe.threads or available_cores()) * _SHARE_OF_PEAK)
+    forward = (
+        macs * tokens * len(rows) / (_matmul_rate(threads_here(recipe) or available_cores()) * _SHARE_OF_PEAK)
+    )
     share = 1.0
     stages_: list[PlannedStage] = []
     asked = False
@@ -135,6 +140,11 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         return PlannedStage(
             name=name, what=f"imitate the teacher, {epochs:g} epochs, {kept}", seconds=seconds
         )
+    if name == "search":
+        return _searching(config, forward)
+    if name == "prune" and config.method == "obs":
+        what = "remove what is needed least and refit the rest"
+        return PlannedStage(name=name, what=what, seconds=120.0 if config.cost == "budget" else 40.0)
     what = {
         "prune": "remove what Fisher saliency finds least needed",
         "vocabulary": "remove vocabulary that the data does not use",
@@ -146,6 +156,21 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         "report": "write report.html, report.md, report.json and the model card",
     }[name]
     return PlannedStage(name=name, what=what, seconds=_FIXED_SECONDS.get(name, 2.0))
+
+
+def _searching(config: Any, forward: float) -> PlannedStage:
+    """A search to its end: every stroke, and as many models trained to the end as is allowed."""
+    share = 1.0
+    seconds = forward  # the teacher is asked once
+    for stroke in config.strokes:
+        share *= _shrinks(stroke)
+        seconds += _TRIAL_SECONDS + forward * share * _TRAIN_PASSES * config.recovery.training.epochs
+    middle = share**0.5
+    polish = _TRIAL_SECONDS + forward * middle * _TRAIN_PASSES * config.polish.training.epochs
+    limit = config.time_limit_s
+    seconds += polish * config.polished
+    what = f"up to {len(config.strokes)} smaller and smaller models, then up to {config.polished} trained to the end"
+    return PlannedStage(name="search", what=what, seconds=min(seconds, limit or seconds))
 
 
 def _shrinks(config: Any) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pocketformer.compress.encoding import TextEncoding, predict_logits
-from pocketformer.pipeline.bench import padded_feeds, run_in_batches
+from pocketformer.pipeline.bench import run_in_batches
+from pocketformer.pipeline.candidates import candidates_of
 from pocketformer.pipeline.choice import Choice, Tried
-from pocketformer.runtime.engine import OnnxRuntimeEngine
+from pocketformer.pipeline.fleet import places_of
+from pocketformer.pipeline.session_tuning import TriedSettings, alternatives, tune
+from pocketformer.runtime.engine import Engine, OnnxRuntimeEngine, open_engine
 from pocketformer.runtime.errors import PocketformerError
-from pocketformer.runtime.manifest import SessionSettings
+from pocketformer.runtime.manifest import OPENVINO, EngineNeed, SessionSettings, graph_files
 from pocketformer.runtime.metrics import score
 from pocketformer.targets.measure import measure
 from pocketformer.targets.saturation import count_clipped, u8s8_saturates
-from pocketformer.targets.workloads import build_feeds, workloads_within
+from pocketformer.targets.workloads import build_feeds, padded_feeds, workloads_within
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pocketformer.compress.quantize.portfolio import Candidate
     from pocketformer.pipeline.context import RunContext
     from pocketformer.pipeline.graph_stages import QuantizeConfig
 
@@ -31,6 +37,7 @@ log = logging.getLogger("pocketformer")
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
 _FINAL_ROUNDS = 3.0
 _TEXTS_CHECKED = 32  # for products that overflow
+_SETTINGS_LIMIT_S = 5.0  # for each workload, when settings of the session are tried
 
 
 class Portfolio:
@@ -71,20 +78,14 @@ class Portfolio:
         """Whether products of 8-bit weights can overflow on this processor."""
         return bool(u8s8_saturates())
 
-    def names(self) -> tuple[str, ...]:
-        """The candidates of this run; ``InputError`` for a name that does not exist."""
-        from pocketformer.compress.quantize.portfolio import candidate_by_name
-
-        return tuple(candidate_by_name(name).name for name in self._config.candidates)
-
     def make(self, name: str) -> Tried:
         """Make one candidate; its ``path`` is None and ``reason`` says why when it cannot be made."""
         from pocketformer.compress.quantize.portfolio import candidate_by_name, quantize_candidate
         from pocketformer.export.onnx_export import export_module
 
         candidate = candidate_by_name(name)
-        output = self._work / f"{name}.onnx"
-        tried = Tried(name=name, precision=candidate.precision)
+        output = self._work / f"{name}{candidate.suffix}"
+        tried = Tried(name=name, precision=candidate.precision, engine=candidate.engine)
         try:
             self._prepare(candidate.graph)
             quantize_candidate(
@@ -95,7 +96,7 @@ class Portfolio:
                 model=self._model,
                 export=export_module,
             )
-            engine = self._engine(output)
+            engine = self._engine(output, candidate.engine)
             metric = (
                 self._score(run_in_batches(engine, self._rows, self._encoding.pad_id))
                 if len(self._labels)
@@ -111,8 +112,8 @@ class Portfolio:
         except Exception as error:
             log.warning("candidate %s failed", name, exc_info=True)
             return replace(tried, reason=f"could not be made: {type(error).__name__}: {str(error)[:200]}")
-        local = self._local(output) if self.saturates and candidate.config is not None else ""
-        size = output.stat().st_size / 1e6
+        size = sum(part.stat().st_size for part in graph_files(output)) / 1e6
+        local = self._local(output, candidate)
         return replace(tried, path=output, metric=metric, file_mb=size, reason="made", local=local)
 
     def measure_all(self) -> list[Tried]:
@@ -123,17 +124,24 @@ class Portfolio:
         """
         from pocketformer.compress.context import Progress
 
-        names = self.names()
+        places = places_of(self._context.recipe)
+        wanted, left = candidates_of(self._config.candidates, places, saturates=self.saturates)
         tried: list[Tried] = []
-        for index, name in enumerate(names, start=1):
-            tried.append(self.make(name))
-            self._context.listener.stage_progress(Progress(step=index, total=len(names) + 1))
-        tried = self._timed(tried)
+        for index, candidate in enumerate(wanted, start=1):
+            tried.append(self.make(candidate.name))
+            self._context.listener.stage_progress(Progress(step=index, total=len(wanted) + 1))
+        tried = [*self._timed(tried), *left]
         finalists = self.choice.finalists(tried)
         if len(finalists) < 2:
             return tried
         again = {c.name: c for c in self._timed(finalists, longer=_FINAL_ROUNDS)}
         return [again.get(c.name, c) for c in tried]
+
+    def time_against(self, candidate: Tried, graph: Path) -> tuple[Tried, Tried]:
+        """A candidate timed once more, in turns with another model's ``graph``; both with their figures."""
+        other = Tried(name="other", precision="fp32", path=graph)
+        first, second = self._timed([candidate, other])
+        return first, second
 
     @cached_property
     def choice(self) -> Choice:
@@ -146,22 +154,49 @@ class Portfolio:
             close_drop=self._config.close_drop,
         )
 
+    def tune_session(self, chosen: Tried) -> tuple[dict[str, Any], list[TriedSettings]]:
+        """The settings that suit the chosen candidate better than the usual ones, and all that were tried."""
+        path, engine = chosen.path, chosen.engine
+        if path is None:
+            return {}, []
+
+        def timing(settings: Mapping[str, SessionSettings], longer: float) -> dict[str, dict[str, float]]:
+            engines = {name: self._engine(path, engine, value) for name, value in settings.items()}
+            return self._latencies(engines, longer=longer, warmup=1, time_limit_s=_SETTINGS_LIMIT_S * longer)
+
+        fixed = self._context.threads_fixed
+        return tune(self._settings, alternatives(engine, self._context.threads, threads_fixed=fixed), timing)
+
     def _timed(self, tried: list[Tried], *, longer: float = 1.0) -> list[Tried]:
+        engines = {c.name: self._engine(c.path, c.engine) for c in tried if c.path is not None}
+        latencies = self._latencies(engines, longer=longer) if engines else {}
+        return [replace(c, latency_ms=latencies.get(c.name, {})) for c in tried]
+
+    def _latencies(
+        self, engines: Mapping[str, Engine], *, longer: float, warmup: int = 4, time_limit_s: float = 30.0
+    ) -> dict[str, dict[str, float]]:
+        """p50 of all engines by workload, in ms, interleaved."""
         from pocketformer.compress.prune.positions import position_capacity
 
-        engines = {c.name: self._engine(c.path) for c in tried if c.path is not None}
         latencies: dict[str, dict[str, float]] = {name: {} for name in engines}
         for workload in workloads_within(position_capacity(self._model)):
             feeds = build_feeds(workload, self._rows[:50] or [[self._encoding.pad_id]])
             calls: dict[str, Callable[[Any], object]] = {name: engine.run for name, engine in engines.items()}
             rounds = max(len(feeds), round(self._config.rounds * _ROUND_SHARES[workload.name] * longer))
-            timed = measure(calls, {workload.name: feeds}, rounds=rounds, time_limit_s=30.0)
+            timed = measure(
+                calls, {workload.name: feeds}, rounds=rounds, warmup=warmup, time_limit_s=time_limit_s
+            )
             for name, by_workload in timed.items():
                 latencies[name][workload.name] = by_workload[workload.name].latency.p50
-        return [replace(c, latency_ms=latencies.get(c.name, {})) for c in tried]
+        return latencies
 
-    def _local(self, path: Path) -> str:
+    def _local(self, path: Path, candidate: Candidate) -> str:
         """Why this graph's answers would be others on a processor whose products do not overflow; empty: they hold."""
+        if not self.saturates or candidate.config is None:
+            return ""
+        if candidate.engine == OPENVINO:
+            unsure = "its 8-bit products may overflow on this processor, and OpenVINO cannot check that"
+            return "" if candidate.reduced else unsure
         rows = self._rows[:_TEXTS_CHECKED] or [[self._encoding.pad_id]]
         feeds = [padded_feeds([row], self._encoding.pad_id) for row in rows]
         clipped = count_clipped(path, feeds, self._settings)
@@ -175,40 +210,21 @@ class Portfolio:
     def _settings(self) -> SessionSettings:
         return SessionSettings(intra_op_threads=self._context.threads)
 
-    def _engine(self, path: Path) -> OnnxRuntimeEngine:
-        return OnnxRuntimeEngine(path, self._settings)
+    def _engine(self, path: Path, engine: str, settings: SessionSettings | None = None) -> Engine:
+        return open_engine(path, settings or self._settings, EngineNeed(engine))
 
     def _score(self, logits: Any) -> float:
         return score(self._context.metric, self._labels, logits.argmax(-1), self._classes)
 
     def _prepare(self, kind: Literal["plain", "fused", "torch"]) -> None:
         """Make the graph that candidates of this kind start from, once; "torch" needs none."""
+        from pocketformer.compress.models import structure_of
+
         if kind == "torch" or kind in self._graphs:
             return
-        self._graphs[kind] = self._narrowed(self._exported if kind == "plain" else self._fused(), kind)
-
-    def _fused(self) -> Path:
-        from pocketformer.compress.models import structure_of
-        from pocketformer.export.fuse import fuse_for_onnxruntime
-
-        return fuse_for_onnxruntime(
-            self._exported,
-            self._work / "fused.onnx",
-            heads=[layer.heads for layer in structure_of(self._model).layers],
-            hidden_size=int(self._model.config.hidden_size),
-            # The tables are quantized apart, which needs their look-ups as single nodes.
-            fuse_embeddings=False,
-        ).output
-
-    def _narrowed(self, graph: Path, name: str) -> Path:
-        """The same graph with a last layer that computes only what the head reads."""
-        from pocketformer.export.first_position import compute_first_position_only
-
-        try:
-            return compute_first_position_only(graph, self._work / f"{name}-first-position.onnx").output
-        except PocketformerError as error:  # the graph as it is answers the same, only later
-            log.warning("%s", error)
-            return graph
+        heads = [layer.heads for layer in structure_of(self._model).layers]
+        hidden = int(self._model.config.hidden_size)
+        self._graphs[kind] = deployable_graph(self._exported, self._work, kind, heads=heads, hidden=hidden)
 
     @cached_property
     def _calibration(self) -> list[dict[str, Any]]:
@@ -216,5 +232,28 @@ class Portfolio:
 
         train = self._context.need_splits("quantize").train
         rows = self._encoding.encode(train.texts[: self._config.calibration])
-        names = self._engine(self._exported).input_names
+        names = OnnxRuntimeEngine(self._exported, self._settings).input_names
         return feeds_of_rows(rows, self._encoding.pad_id, names)
+
+
+def deployable_graph(
+    exported: Path, work: Path, kind: Literal["plain", "fused"], *, heads: Sequence[int], hidden: int
+) -> Path:
+    """The fp32 graph that candidates of this kind start from, written into ``work``.
+
+    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads.
+    """
+    from pocketformer.export.first_position import compute_first_position_only
+    from pocketformer.export.fuse import fuse_for_onnxruntime
+
+    graph = exported
+    if kind == "fused":
+        # The tables are quantized apart, which needs their look-ups as single nodes.
+        graph = fuse_for_onnxruntime(
+            exported, work / "fused.onnx", heads=heads, hidden_size=hidden, fuse_embeddings=False
+        ).output
+    try:
+        return compute_first_position_only(graph, work / f"{kind}-first-position.onnx").output
+    except PocketformerError as error:  # the graph as it is answers the same, only later
+        log.warning("%s", error)
+        return graph

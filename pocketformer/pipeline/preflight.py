@@ -20,6 +20,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "distill": ("model", "teacher"),
     "prune": ("model",),
     "vocabulary": ("model",),
+    "search": ("model", "teacher"),
     "export": ("model",),
     "quantize": ("model", "graph"),
     "tensorrt": ("model", "graph"),
@@ -32,6 +33,7 @@ _MAKES = {
     "distill": "model",
     "prune": "model",
     "vocabulary": "model",
+    "search": "model",
     "export": "graph",
     "quantize": "quantized",
     "tensorrt": "engine",
@@ -74,9 +76,10 @@ def preflight(recipe: Recipe, artefacts: Artefacts, splits: Splits | None) -> tu
 def _check_steps(
     recipe: Recipe, artefacts: Artefacts, splits: Splits | None, places: tuple[Place, ...]
 ) -> None:
-    from pocketformer.compress.quantize.portfolio import candidate_by_name
+    from pocketformer.pipeline.candidates import require_candidates
     from pocketformer.pipeline.engine_rows import engine_config
     from pocketformer.pipeline.engine_stages import check_tensorrt
+    from pocketformer.pipeline.session_tuning import chosen_settings
 
     engines = [place for place in places if place.way in ("engine", "engine-there")]
     for step in recipe.steps:
@@ -97,9 +100,11 @@ def _check_steps(
                 artefacts.need("graph", verb=f"an engine for {place.name}")
                 if place.way == "engine":
                     check_tensorrt(engine_config(place))
-        if step.name == "quantize":
-            for name in step.config.candidates:
-                candidate_by_name(name)
+        if step.name in ("quantize", "search"):
+            chosen = recipe.choices.get("quantize") if step.name == "quantize" else None
+            names = step.config.candidates if chosen is None else (str(chosen),)
+            require_candidates(names, places, onnx=step.name == "search")
+            chosen_settings(recipe.choices)
         if step.name in _MAKES:
             artefacts = artefacts.with_made({_MAKES[step.name]: ""}, Path(step.name))
             if step.name == "finetune":

@@ -29,26 +29,36 @@ from pocketformer.runtime.errors import RecipeError
 
 
 class DataSection(BaseModel):
-    """Where the texts and labels are. Without ``test`` accuracy is not measured, only agreement."""
+    """Where the texts and labels are. Without ``test`` accuracy is not measured, only agreement.
+
+    ``unlabeled``: further texts, of which only the teacher's opinion is learned.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     train: Path
     validation: Path | None = None
     test: Path | None = None
+    unlabeled: Path | None = None
     text_column: str = "text"
     label_column: str | None = "label"
     validation_fraction: float = Field(default=0.1, gt=0, lt=0.5)
 
 
 class BudgetSection(BaseModel):
-    """What the result may cost. ``max_drop`` is a fraction of 1 for bounded metrics."""
+    """What the result may cost; None: no limit.
+
+    ``max_drop`` is a fraction of 1 for bounded metrics; ``max_latency_ms`` the p50 of one call of the workload
+    ``latency_workload``; sizes and memory (peak, of a fresh process) are 10^6 bytes.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_drop: float = Field(default=0.01, ge=0, le=1)
+    max_drop: float | None = Field(default=0.01, ge=0, le=1)
     max_latency_ms: float | None = Field(default=None, gt=0)
+    latency_workload: Literal["real", "1x32", "1x128", "8x128"] = "real"
     max_size_mb: float | None = Field(default=None, gt=0)
+    max_memory_mb: float | None = Field(default=None, gt=0)
 
 
 class StepSection(BaseModel):
@@ -142,7 +152,7 @@ class Recipe(BaseModel):
         if data is not None:
             paths = {
                 name: folder / value
-                for name in ("train", "validation", "test")
+                for name in ("train", "validation", "test", "unlabeled")
                 if (value := getattr(data, name)) is not None
             }
             data = data.model_copy(update=paths)
@@ -151,6 +161,8 @@ class Recipe(BaseModel):
     def to_yaml(self) -> str:
         """The recipe as a YAML file that ``from_file`` reads back to an equal recipe."""
         values = self.model_dump(mode="json", exclude={"steps"}, exclude_none=True)
+        if self.budget.max_drop is None:  # left out it would be the usual point
+            values["budget"]["max_drop"] = None
         choices = values.pop("choices", {})
         values["steps"] = [
             {step.name: _without_defaults(step.config)} if _without_defaults(step.config) else step.name

@@ -25,6 +25,7 @@ _TITLES = {
     "distill": "distil",
     "prune": "prune structure",
     "vocabulary": "prune vocabulary",
+    "search": "search",
     "quantize": "quantize",
 }
 
@@ -56,7 +57,7 @@ def compose_report(measured: Mapping[str, Any], context: RunContext, *, name: st
             "budget_met": budget_met(checks),
             "budget_checks": checks,
             "verdict": compose_verdict(metric_name, evaluation, checks, devices),
-            "needed": _needed(checks),
+            "needed": _needed(checks, searched=any(r["name"] == "search" for r in context.records)),
             "steps": _steps(measured, context),
             "pareto": _pareto(measured, context),
             "candidates": _candidates(context),
@@ -176,24 +177,30 @@ def _pareto(measured: Mapping[str, Any], context: RunContext) -> list[ParetoPoin
                     file_mb=row["file_mb"],
                     latency_ms=row["latency_ms"]["real"],
                     on_front=False,
-                    chosen=row["taken"],
+                    chosen=row["taken"] and row["stage"] == "quantize",
                     reason=row["reason"],
                 )
             )
     return mark_front(points)
 
 
-def _needed(checks: list[Any]) -> list[str]:
+def _needed(checks: list[Any], *, searched: bool) -> list[str]:
     """What would meet the budget, read off what was measured; empty when it is met."""
     out: list[str] = []
     for check in checks:
         if check.met:
             continue
         if check.name == "max_drop":
-            out.append("Keep more of the model (distill: layers; prune: heads, ffn) or train it longer.")
+            out.append(
+                "Allow a larger drop, or give the search more time or more text."
+                if searched
+                else "Keep more of the model (distill: layers; prune: heads, ffn), train it longer, or let "
+                "`compress --search` try several."
+            )
         elif check.measured is not None:
             out.append(
-                f"{check.name}: {check.measured / check.limit:.2f} times what is allowed; prune further."
+                f"{check.name}: {check.measured / check.limit:.2f} times what is allowed; "
+                + ("allow a larger drop." if searched else "prune further, or let `compress --search` try.")
             )
     return list(dict.fromkeys(out))
 
@@ -254,7 +261,7 @@ def _lineage(context: RunContext) -> dict[str, Any]:
     weights = source / "model.safetensors"
     files = []
     if recipe.data is not None:
-        for split in ("train", "validation", "test"):
+        for split in ("train", "validation", "test", "unlabeled"):
             path: Path | None = getattr(recipe.data, split)
             if path is not None:
                 files.append({"split": split, "name": path.name, "sha256": sha256_file(path)})

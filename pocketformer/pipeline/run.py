@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, log
-from pocketformer.pipeline.fleet import lacking_gpu, places_of
+from pocketformer.pipeline.fleet import lacking_gpu, places_of, threads_here
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs, with_teacher_labels
 from pocketformer.pipeline.preflight import preflight
 from pocketformer.pipeline.recipe import Recipe, StepSection, plain
@@ -22,7 +22,7 @@ from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
 from pocketformer.runtime.engine import available_cores
 from pocketformer.runtime.errors import InputError, RecipeError
-from pocketformer.runtime.manifest import sha256_directory, sha256_file
+from pocketformer.runtime.manifest import graph_files, sha256_directory, sha256_file
 
 if TYPE_CHECKING:
     from pocketformer.report.schema import Report
@@ -84,12 +84,14 @@ def run(
     directory = RunDirectory.open(output, recipe_id=recipe_id(recipe, data_id), force=force)
     handler = _log_to(directory.log_path)
     try:
+        threads = threads_here(recipe)
         context = RunContext(
             recipe=recipe,
             directory=directory,
             artefacts=artefacts,
             metric=metric,
-            threads=recipe.threads or available_cores(),
+            threads=threads or available_cores(),
+            threads_fixed=threads is not None,
             listener=listener,
             splits=splits,
             choices=dict(recipe.choices),
@@ -197,12 +199,10 @@ def _make_stage(step: Step, section: StepSection, key: str, context: RunContext)
 
 
 def _stage_key(step: Step, section: StepSection, previous: str, context: RunContext) -> str:
-    given = {name: value for name, value in context.recipe.choices.items() if name == step.name}
-    budget = (
-        context.recipe.budget.model_dump(mode="json")
-        if step.name in ("quantize", "bench", "report")
-        else None
-    )
+    given = {name: context.recipe.choices[name] for name in step.choices if name in context.recipe.choices}
+    judges = step.name in ("search", "quantize", "bench", "report")
+    judges = judges or getattr(section.config, "cost", None) == "budget"
+    budget = context.recipe.budget.model_dump(mode="json") if judges else None
     return _digest(
         [
             step.name,
@@ -243,8 +243,8 @@ def _hash_outputs(folder: Path, made: Made) -> dict[str, str]:
     hashes: dict[str, str] = {}
     for relative in made.artefacts.values():
         path = folder / relative
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        hashes.update({str(file.relative_to(folder)): sha256_file(file) for file in files if file.is_file()})
+        parts = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else graph_files(path)
+        hashes.update({str(file.relative_to(folder)): sha256_file(file) for file in parts if file.is_file()})
     return hashes
 
 

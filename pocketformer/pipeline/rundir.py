@@ -25,6 +25,7 @@ _OWN = (
     "run.json",
     "recipe.yaml",
     "stages",
+    "search",
     "bundles",
     "report.json",
     "report.html",

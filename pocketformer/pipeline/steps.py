@@ -21,14 +21,22 @@ from pocketformer.pipeline.deliver_stages import (
 )
 from pocketformer.pipeline.engine_stages import TensorrtConfig, tensorrt_stage
 from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
-from pocketformer.pipeline.model_stages import distill_stage, finetune_stage, prune_stage, vocabulary_stage
+from pocketformer.pipeline.model_stages import (
+    distill_stage,
+    finetune_stage,
+    prune_stage,
+    search_stage,
+    vocabulary_stage,
+)
+from pocketformer.pipeline.search.config import SearchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
     """A step's name, the version of what it computes (part of a stage's key), settings and function.
 
-    ``packages`` are those whose version decides this step's result and no other's.
+    ``packages`` are those whose version decides this step's result and no other's; ``choices`` the names of what it
+    chooses by measuring, which a resolved recipe holds.
     """
 
     name: str
@@ -36,15 +44,24 @@ class Step:
     config: type[Any]
     function: Callable[[Any, RunContext, Path], Made]
     packages: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
 
 STEPS: tuple[Step, ...] = (
     Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
     Step(name="distill", version=4, config=DistillConfig, function=distill_stage),
-    Step(name="prune", version=2, config=PruneConfig, function=prune_stage),
+    Step(name="prune", version=2, config=PruneConfig, function=prune_stage, choices=("prune",)),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
+    Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
-    Step(name="quantize", version=4, config=QuantizeConfig, function=quantize_stage),
+    Step(
+        name="quantize",
+        version=5,
+        config=QuantizeConfig,
+        function=quantize_stage,
+        packages=("openvino", "nncf"),
+        choices=("quantize", "session"),
+    ),
     Step(
         name="tensorrt",
         version=2,
@@ -52,8 +69,8 @@ STEPS: tuple[Step, ...] = (
         function=tensorrt_stage,
         packages=("tensorrt", "tensorrt-rtx-cu12"),
     ),
-    Step(name="bundle", version=1, config=BundleConfig, function=bundle_stage),
-    Step(name="bench", version=3, config=BenchConfig, function=bench_stage),
+    Step(name="bundle", version=2, config=BundleConfig, function=bundle_stage),
+    Step(name="bench", version=4, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )
 STEP_NAMES: tuple[str, ...] = tuple(step.name for step in STEPS)

@@ -15,6 +15,7 @@ data:
   train: {train}          # CSV, TSV, JSONL or Parquet
   test: {test}            # read once, at the end; leave out: agreement with the teacher is measured
   # validation: validation.csv   # default: a stratified tenth of train
+  # unlabeled: more.csv    # further texts like these, without labels: the student learns what the teacher says of them
   text_column: text
   label_column: label     # null: no labels, the teacher's answers stand in for them
   validation_fraction: 0.1
@@ -22,9 +23,11 @@ data:
 targets: [cpu]            # see `pocketformer targets list`
 
 budget:
-  max_drop: 0.01          # what the metric may fall by, as a fraction of 1
-  # max_latency_ms: 2.0   # p50 of one real text
+  max_drop: 0.01          # what the metric may fall by, as a fraction of 1; null: any
+  # max_latency_ms: 2.0   # p50 of one call
+  # latency_workload: real  # or 1x32, 1x128, 8x128: batch x tokens
   # max_size_mb: 8.0      # model files of the bundle, 10^6 bytes
+  # max_memory_mb: 100.0  # peak memory of a fresh process, 10^6 bytes
 
 metric: accuracy          # accuracy, f1 (two labels), f1_macro, matthews
 max_length: 128           # tokens kept of a text: in training, calibration and the bundle

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from pocketformer.report import content, figures, verdict, wording
+from pocketformer.report.bound_rows import HEADER, bound_rows, roof_sentence
 from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Report
 from pocketformer.report.side_by_side import side_by_side
@@ -28,7 +29,10 @@ def render_html(report: Report) -> str:
         device=device,
         content=content,
         figures=figures,
+        bound_header=HEADER,
+        bound_rows=bound_rows,
         gpu_facts=gpu_facts,
+        roof_sentence=roof_sentence,
         together=side_by_side(report),
         verdict=verdict,
         wording=wording,

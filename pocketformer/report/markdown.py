@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from pocketformer.report import content, verdict, wording
+from pocketformer.report.bound_rows import HEADER, bound_rows, roof_sentence
 from pocketformer.report.gpu_facts import gpu_facts
 from pocketformer.report.schema import Device, Report
 from pocketformer.report.side_by_side import NOTHING, SideBySide, side_by_side
@@ -123,6 +124,10 @@ def _device(report: Report, device: Device) -> str:
         facts = [content.measurement_facts(report, c) for c in shown]
         cells = [[facts[0][i].name, *(f[i].value for f in facts)] for i in range(len(facts[0]))]
         parts.append(table(["", *(c.label for c in shown)], cells))
+    bounded = bound_rows(device)
+    if bounded:
+        cells = [[escape(cell, in_cell=True) for cell in row.cells] for row in bounded]
+        parts += ["### What bounds it", escape(roof_sentence(device)), table(HEADER, cells)]
     on_gpu = gpu_facts(device)
     if on_gpu:
         parts.append(
@@ -142,12 +147,14 @@ def _device(report: Report, device: Device) -> str:
                 name,
                 wording.percentiles(run.latency_ms),
                 wording.NOT_MEASURED if run.samples_per_s is None else f"{run.samples_per_s:,.0f}",
-                wording.NOT_MEASURED if run.valid is None else "valid" if run.valid else "run too short",
+                wording.load_check(run, device.loadgen),
             ]
             for name, run in runs
             if run is not None
         ]
-        parts.append(f"### MLPerf LoadGen: {device.loadgen.note}")
+        parts.append(f"### {wording.load_title(device.loadgen)}")
+        if device.loadgen.driver == "own loop":
+            parts.append(wording.load_driver(device.loadgen))
         parts.append(
             table(["Scenario", "p50 / p90 / p99", "Samples per second", "LoadGen's own check"], cells)
         )

@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Optional
+from typing import Any, Literal, Optional
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-STANDARD_WORKLOADS = ("real", "1x32", "1x128", "8x128")
-
-
-def _without_surrogates(value: object) -> object:
-    """Half a UTF-16 pair cannot be written as UTF-8; JSON lines from elsewhere do carry some."""
-    if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return value
-
-
-Text = Annotated[str, BeforeValidator(_without_surrogates)]
-Score = Annotated[float, Field(ge=-1, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Difference = Annotated[float, Field(ge=-2, le=2)]
-Amount = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
-Interval = tuple[float, float]
-DeviceStatus = Literal["measured", "emulated", "built", "failed"]
-
-
-def ordered(name: str, interval: Interval | None) -> None:
-    """Refuse an interval whose ends are the wrong way round."""
-    if interval is not None and interval[0] > interval[1]:
-        raise ValueError(f"{name}: the lower end {interval[0]} lies above the upper end {interval[1]}")
-
-
-class Part(BaseModel):
-    """What all parts share: no key that the schema does not name, no NaN, no change after the fact."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+from pocketformer.report.bounds import Prediction, Roofline
+from pocketformer.report.parts import (
+    Amount,
+    Count,
+    DeviceStatus,
+    Difference,
+    Interval,
+    Part,
+    Score,
+    Share,
+    Text,
+    ordered,
+)
 
 
 class Percentiles(Part):
@@ -146,28 +129,44 @@ class Speedup(Part):
 
 
 class LoadGenRun(Part):
-    """One scenario driven by MLPerf's LoadGen."""
+    """One of LoadGen's scenarios."""
 
     latency_ms: Optional[Percentiles] = Field(default=None, description="Per query, ms.")
     samples_per_s: Optional[Amount] = Field(default=None, description="Throughput.")
     queries: Optional[Count] = Field(default=None, description="How many samples were answered.")
     valid: Optional[bool] = Field(
-        default=None, description="LoadGen's own verdict on the run's length and count."
+        default=None, description="LoadGen's own verdict on the run's length and count; null: it gave none."
     )
 
 
 class LoadGen(Part):
-    """Figures of MLPerf's LoadGen, kept apart from our own."""
+    """LoadGen's scenarios, kept apart from our own measurements."""
 
     note: Literal["not an MLPerf result"] = Field(
         default="not an MLPerf result", description="Always this sentence."
     )
-    version: Optional[Text] = Field(default=None, description="Version of mlcommons-loadgen.")
+    driver: Literal["mlcommons-loadgen", "own loop"] = Field(
+        default="mlcommons-loadgen",
+        description="`mlcommons-loadgen`: MLPerf's LoadGen; `own loop`: ours, of the same rules, where it is missing.",
+    )
+    version: Optional[Text] = Field(
+        default=None, description="Version of mlcommons-loadgen; null: not known, or it did not drive."
+    )
     subject: Text = Field(
         default="result", description="What was driven: `result`, unless it says otherwise."
     )
     single_stream: Optional[LoadGenRun] = Field(default=None, description="One query at a time.")
     offline: Optional[LoadGenRun] = Field(default=None, description="All samples at once.")
+
+    @model_validator(mode="after")
+    def _own_loop_is_no_loadgen(self) -> LoadGen:
+        if self.driver == "own loop":
+            runs = [run for run in (self.single_stream, self.offline) if run is not None]
+            if self.version is not None or any(run.valid is not None for run in runs):
+                raise ValueError(
+                    "our own loop drove: there is no version of LoadGen and no verdict of its own"
+                )
+        return self
 
 
 class BundleInfo(Part):
@@ -328,7 +327,13 @@ class Device(Part):
     baselines: Baselines = Field(default_factory=Baselines, description="The teacher here.")
     result: Optional[Result] = Field(default=None, description="What ships here.")
     speedup: dict[str, Speedup] = Field(default_factory=dict, description="Per workload.")
-    loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's figures; not an MLPerf result.")
+    prediction: Optional[Prediction] = Field(
+        default=None, description="The latency table's prediction; null: there was no table."
+    )
+    roofline: Optional[Roofline] = Field(
+        default=None, description="What bounds the latency; null: not measured."
+    )
+    loadgen: Optional[LoadGen] = Field(default=None, description="LoadGen's scenarios; not an MLPerf result.")
     versions: dict[Text, Text] = Field(
         default_factory=dict, description="Versions that matter, on the device."
     )
@@ -355,7 +360,8 @@ class Device(Part):
     def _only_measured_devices_have_times(self) -> Device:
         parts = [self.result, self.baselines.torch_eager, self.baselines.onnxruntime_fp32]
         timed = any(p is not None and _is_timed(p) for p in parts)
-        if self.status != "measured" and (timed or self.speedup or self.loadgen or self.energy or self.gpu):
+        others = (self.speedup, self.loadgen, self.energy, self.gpu, self.prediction, self.roofline)
+        if self.status != "measured" and (timed or any(others)):
             raise ValueError(f"device {self.name!r} is {self.status}: only a measured device has latencies")
         return self
 

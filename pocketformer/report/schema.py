@@ -10,34 +10,37 @@ from typing import Any, Literal, Optional
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from pocketformer.report.bounds import Prediction, Roofline, RooflineShare
 from pocketformer.report.measured import (
-    STANDARD_WORKLOADS,
-    Amount,
     Baselines,
     BundleInfo,
     ColdStart,
-    Count,
     Device,
-    DeviceStatus,
     Emulation,
     Energy,
     EngineInfo,
     GpuInfo,
     GpuWatch,
-    Interval,
     LoadGen,
     LoadGenRun,
     Measurement,
-    Part,
     Percentiles,
     PowerChange,
     PowerSetting,
     PowerState,
     Result,
-    Score,
-    Share,
     Speedup,
     Spread,
+)
+from pocketformer.report.parts import (
+    STANDARD_WORKLOADS,
+    Amount,
+    Count,
+    DeviceStatus,
+    Interval,
+    Part,
+    Score,
+    Share,
     Text,
 )
 
@@ -74,11 +77,14 @@ __all__ = [
     "PowerChange",
     "PowerSetting",
     "PowerState",
+    "Prediction",
     "ReferenceScore",
     "References",
     "Report",
     "ReportWarning",
     "Result",
+    "Roofline",
+    "RooflineShare",
     "SourceModel",
     "Speedup",
     "Spread",
@@ -220,7 +226,7 @@ class FlippedExample(Part):
 class DataFile(Part):
     """One input file."""
 
-    split: Literal["train", "validation", "test"] = Field(description="What it was used as.")
+    split: Literal["train", "validation", "test", "unlabeled"] = Field(description="What it was used as.")
     name: Text = Field(description="File name, without its directory.")
     sha256: Text = Field(description="Of the whole file.")
 

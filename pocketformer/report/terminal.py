@@ -56,7 +56,7 @@ def print_report(report: Report, console: Console, *, directory: Path | None = N
         console.print(_latency_table(device))
         console.print(_facts_table(report, device))
         if device.loadgen is not None:
-            console.print(Text(f"  LoadGen figures are in the report ({device.loadgen.note}).", style="dim"))
+            console.print(Text(f"  {wording.load_line(device.loadgen)}", style="dim"))
     if directory is not None:
         _print_files(report, console, directory)
 

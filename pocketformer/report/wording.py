@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import re
 
-from pocketformer.report.schema import STANDARD_WORKLOADS, Evaluation, Interval, Percentiles, Report
+from pocketformer.report.schema import (
+    STANDARD_WORKLOADS,
+    Evaluation,
+    Interval,
+    LoadGen,
+    LoadGenRun,
+    Percentiles,
+    Report,
+)
 
 NOT_MEASURED = "not measured"
 MINUS = "\N{MINUS SIGN}"
@@ -181,6 +189,39 @@ def percentiles(value: Percentiles | None) -> str:
     if value is None:
         return NOT_MEASURED
     return " / ".join(three_digits(v) for v in (value.p50, value.p90, value.p99)) + " ms"
+
+
+def load_title(load: LoadGen) -> str:
+    """What LoadGen's scenarios are headed: MLPerf's name only where its LoadGen drove."""
+    return f"{_by_loadgen(load, 'MLPerf LoadGen', 'Single-stream and offline')}: {load.note}"
+
+
+def load_driver(load: LoadGen) -> str:
+    """What drove the scenarios, in a sentence."""
+    version = f" {one_line(load.version)}" if load.version else ""
+    return _by_loadgen(
+        load,
+        f"The same model driven by MLPerf's load generator{version}.",
+        "The same model driven by our own loop, of the same rules as LoadGen's scenarios: MLPerf's LoadGen was not "
+        "installed there.",
+    )
+
+
+def load_line(load: LoadGen) -> str:
+    """That there are such figures, for a terminal."""
+    what = _by_loadgen(load, "LoadGen figures", "Single-stream and offline figures of our own loop")
+    return f"{what} are in the report ({load.note})."
+
+
+def load_check(run: LoadGenRun, load: LoadGen) -> str:
+    """LoadGen's verdict on the length of a run."""
+    if run.valid is None:
+        return _by_loadgen(load, NOT_MEASURED, "none")
+    return "valid" if run.valid else "run too short"
+
+
+def _by_loadgen(load: LoadGen, loadgen: str, own: str) -> str:
+    return loadgen if load.driver == "mlcommons-loadgen" else own
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The engine that runs a bundle's graph: onnxruntime, or TensorRT for what is built already."""
+"""The engine that runs a bundle's graph: onnxruntime, OpenVINO, or TensorRT for what is built already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pocketformer.runtime.errors import InputError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
+from pocketformer.runtime.manifest import CPU_PROVIDER, OPENVINO, EngineNeed, SessionSettings
 
 FloatArray = NDArray[np.float32]
 
@@ -22,6 +22,7 @@ _OPTIMIZATION = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
+DEFAULT_NEED = EngineNeed()
 _ERRORS_ONLY = 3  # onnxruntime's log_severity_level: its warnings go to stderr of the host program
 
 
@@ -97,15 +98,19 @@ class OnnxRuntimeEngine:
         return output
 
 
-def open_engine(graph: Path, settings: SessionSettings) -> Engine:
-    """The engine for a bundle's graph: onnxruntime for an ONNX file, TensorRT for a built ``.engine``.
+def open_engine(graph: Path, settings: SessionSettings, need: EngineNeed = DEFAULT_NEED) -> Engine:
+    """The engine for a bundle's graph: TensorRT for a built ``.engine``, else the one that it was made for.
 
-    Raises as ``OnnxRuntimeEngine`` and ``TensorrtEngine`` do.
+    Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine`` and ``TensorrtEngine`` do.
     """
     if graph.suffix == ".engine":
         from pocketformer.runtime.backends.tensorrt import TensorrtEngine
 
         return TensorrtEngine(graph)
+    if need.name == OPENVINO:
+        from pocketformer.runtime.backends.openvino import OpenvinoEngine
+
+        return OpenvinoEngine(graph, settings, minimum_version=need.minimum_version)
     return OnnxRuntimeEngine(graph, settings)
 
 

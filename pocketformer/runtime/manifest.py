@@ -7,18 +7,21 @@ order to predict stands in typed fields; ``provenance`` and ``runtime`` are for 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Optional, Union
+from pathlib import Path, PurePosixPath
+from typing import Any, Optional, TypeVar, Union
 
 from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
+from pocketformer.runtime.manifest_fields import DAMAGED, Fields, check_file_name, wrong
+from pocketformer.runtime.manifest_fields import MANIFEST_FILE as MANIFEST_FILE
 
-MANIFEST_FILE = "manifest.json"
 SCHEMA_VERSION = 1
 CPU_PROVIDER = "CPUExecutionProvider"
+ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+# The last two by their modules; what they need beyond that stands in the fingerprint of the built engine.
+ENGINES = (ONNXRUNTIME, OPENVINO, "tensorrt", "tensorrt_rtx")
 GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
 PREPROCESSING_KINDS = ("text",)
 POSTPROCESSING_KINDS = ("softmax_labels",)
@@ -26,8 +29,10 @@ POSTPROCESSING_KINDS = ("softmax_labels",)
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_LENGTH = 2**20
 
-_DAMAGED = "The bundle is damaged or was edited by hand: copy it again, or write it again."
+AnyPath = TypeVar("AnyPath", Path, PurePosixPath)
+
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """How onnxruntime is to run the graph: the settings that the bundle was measured with.
+    """How the engine is to run the graph: the settings that the bundle was measured with.
 
-    ``intra_op_threads`` 0 means as many as this process may use. ``spinning`` lets idle threads wait
-    busily: faster answers, more energy. ``graph_optimization`` is one of ``GRAPH_OPTIMIZATIONS``.
-    ``providers`` are onnxruntime's execution providers, the preferred one first; only those run the graph.
+    ``intra_op_threads`` 0 means as many as this process may use. The rest is onnxruntime's: ``spinning`` lets idle
+    threads wait busily: faster answers, more energy. ``graph_optimization`` is one of ``GRAPH_OPTIMIZATIONS``.
+    ``providers`` are its execution providers, the preferred one first; only those run the graph.
     """
 
     intra_op_threads: int = 0
@@ -53,6 +58,14 @@ class SessionSettings:
     graph_optimization: str = "all"
     memory_arena: bool = True
     providers: tuple[str, ...] = (CPU_PROVIDER,)
+
+
+@dataclass(frozen=True)
+class EngineNeed:
+    """The engine that a graph was made for, one of ``ENGINES``, and its oldest version that runs it (None: any)."""
+
+    name: str = ONNXRUNTIME
+    minimum_version: Optional[str] = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,7 @@ class Manifest:
     task: str = "text-classification"
     graph: str = "model.onnx"
     golden_file: str = "golden.jsonl"
+    engine: EngineNeed = field(default_factory=EngineNeed)
     session: SessionSettings = field(default_factory=SessionSettings)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
@@ -132,10 +146,10 @@ class Manifest:
         try:
             document = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
-            raise VerificationError(f"{MANIFEST_FILE} is not JSON: {error}", hint=_DAMAGED) from error
+            raise VerificationError(f"{MANIFEST_FILE} is not JSON: {error}", hint=DAMAGED) from error
         if not isinstance(document, dict):
-            raise _wrong("the document", "a JSON object", document)
-        top = _Fields("", document)
+            raise wrong("the document", "a JSON object", document)
+        top = Fields("", document)
         version = top.integer("schema_version", 1)
         if version > SCHEMA_VERSION:
             raise InputError(
@@ -153,6 +167,8 @@ class Manifest:
             outputs=tuple(_tensor(item) for item in top.objects("outputs")),
             preprocessing=_preprocessing(top.object("preprocessing")),
             postprocessing=_postprocessing(top.object("postprocessing")),
+            # Came later: what a bundle without it holds runs in onnxruntime.
+            engine=_engine(top.object("engine")) if top.has("engine") else EngineNeed(),
             session=_session(top.object("session")),
             golden_file=top.file("golden_file"),
             tolerance=top.number("tolerance"),
@@ -167,17 +183,18 @@ class Manifest:
         """Check what no single field can: the files named are listed, and the inputs can be filled."""
         named = {
             "graph": self.graph,
+            "the weights of graph": graph_files(PurePosixPath(self.graph))[-1].as_posix(),
             "golden_file": self.golden_file,
             "preprocessing.tokenizer_file": self.preprocessing.tokenizer_file,
         }
         for place, name in named.items():
             if name not in self.files:
-                raise _wrong(place, "a file listed in `files`", name)
+                raise wrong(place, "a file listed in `files`", name)
         for index, spec in enumerate(self.inputs):
             if spec.name not in TEXT_INPUTS:
-                raise _wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
+                raise wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
             if spec.dtype != "int64":
-                raise _wrong(f"inputs[{index}].dtype", "'int64'", spec.dtype)
+                raise wrong(f"inputs[{index}].dtype", "'int64'", spec.dtype)
 
 
 def read_manifest(directory: Union[str, Path]) -> Manifest:
@@ -190,7 +207,7 @@ def read_manifest(directory: Union[str, Path]) -> Manifest:
     try:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise VerificationError(f"{path} is not UTF-8 at byte {error.start}", hint=_DAMAGED) from error
+        raise VerificationError(f"{path} is not UTF-8 at byte {error.start}", hint=DAMAGED) from error
     except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
         reason = getattr(error, "strerror", None) or str(error)
         what = f"no bundle at {folder}" if not folder_exists(folder) else f"{path} cannot be read: {reason}"
@@ -232,106 +249,21 @@ def sha256_directory(path: Union[str, Path]) -> str:
     return digest.hexdigest()
 
 
+def graph_files(graph: AnyPath) -> tuple[AnyPath, ...]:
+    """The files that a graph consists of: OpenVINO's IR has its weights in a file of their own."""
+    return (graph, graph.with_suffix(".bin")) if graph.suffix == ".xml" else (graph,)
+
+
 def file_entry(path: Union[str, Path]) -> FileEntry:
     """The entry of ``files`` for the file at ``path``."""
     return FileEntry(sha256=sha256_file(path), bytes=Path(path).stat().st_size)
 
 
-class _Fields:
-    """Typed access to a JSON object; every refusal names the field by its path in the document."""
-
-    def __init__(self, place: str, values: Mapping[str, Any]) -> None:
-        self._place = place
-        self._values = values
-
-    def _at(self, key: str) -> str:
-        return f"{self._place}.{key}" if self._place else key
-
-    def _get(self, key: str, kind: type, wanted: str) -> Any:
-        if key not in self._values:
-            raise VerificationError(f"{MANIFEST_FILE}: {self._at(key)} is missing", hint=_DAMAGED)
-        value = self._values[key]
-        # In JSON true is no number, though in Python bool is an int.
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _wrong(self._at(key), wanted, value)
-        return value
-
-    def has(self, key: str) -> bool:
-        return key in self._values
-
-    def text(self, key: str) -> str:
-        value: str = self._get(key, str, "text")
-        if not value:
-            raise _wrong(self._at(key), "text that is not empty", value)
-        return value
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        value = self.text(key)
-        if value not in choices:
-            raise _wrong(self._at(key), f"one of {', '.join(choices)}", value)
-        return value
-
-    def file(self, key: str) -> str:
-        value = self.text(key)
-        _check_file_name(self._at(key), value)
-        return value
-
-    def integer(self, key: str, least: int, most: Optional[int] = None) -> int:
-        span = f"a whole number of at least {least}" + (f" and at most {most}" if most is not None else "")
-        value: int = self._get(key, int, span)
-        if value < least or (most is not None and value > most):
-            raise _wrong(self._at(key), span, value)
-        return value
-
-    def number(self, key: str) -> float:
-        if isinstance(self._values.get(key), int):
-            return float(self.integer(key, 0, 2**53))
-        value: float = self._get(key, float, "a number of at least 0")
-        if not (value >= 0.0 and math.isfinite(value)):
-            raise _wrong(self._at(key), "a finite number of at least 0", value)
-        return value
-
-    def boolean(self, key: str) -> bool:
-        value: bool = self._get(key, bool, "true or false")
-        return value
-
-    def mapping(self, key: str) -> dict[str, Any]:
-        value: dict[str, Any] = self._get(key, dict, "an object")
-        return value
-
-    def object(self, key: str) -> _Fields:
-        return _Fields(self._at(key), self.mapping(key))
-
-    def array(self, key: str) -> list[Any]:
-        value: list[Any] = self._get(key, list, "a list")
-        if not value:
-            raise _wrong(self._at(key), "a list that is not empty", value)
-        return value
-
-    def objects(self, key: str) -> list[_Fields]:
-        fields = []
-        for index, item in enumerate(self.array(key)):
-            place = f"{self._at(key)}[{index}]"
-            if not isinstance(item, dict):
-                raise _wrong(place, "an object", item)
-            fields.append(_Fields(place, item))
-        return fields
-
-    def names(self, key: str) -> tuple[str, ...]:
-        """A list of different texts, none empty."""
-        seen: dict[str, None] = {}
-        for index, item in enumerate(self.array(key)):
-            if not isinstance(item, str) or not item or item in seen:
-                raise _wrong(f"{self._at(key)}[{index}]", "text that is neither empty nor a repetition", item)
-            seen[item] = None
-        return tuple(seen)
-
-
-def _tensor(fields: _Fields) -> TensorSpec:
+def _tensor(fields: Fields) -> TensorSpec:
     return TensorSpec(name=fields.text("name"), dtype=fields.text("dtype"), axes=fields.names("axes"))
 
 
-def _preprocessing(fields: _Fields) -> Preprocessing:
+def _preprocessing(fields: Fields) -> Preprocessing:
     return Preprocessing(
         kind=fields.choice("kind", PREPROCESSING_KINDS),
         tokenizer_file=fields.file("tokenizer_file"),
@@ -340,48 +272,38 @@ def _preprocessing(fields: _Fields) -> Preprocessing:
     )
 
 
-def _postprocessing(fields: _Fields) -> Postprocessing:
+def _postprocessing(fields: Fields) -> Postprocessing:
     return Postprocessing(kind=fields.choice("kind", POSTPROCESSING_KINDS), labels=fields.names("labels"))
 
 
-def _session(fields: _Fields) -> SessionSettings:
+def _engine(fields: Fields) -> EngineNeed:
+    minimum = fields.optional_text("minimum_version")
+    if minimum is not None and _VERSION.match(minimum) is None:
+        raise wrong("engine.minimum_version", "numbers with dots", minimum)
+    return EngineNeed(name=fields.choice("name", ENGINES), minimum_version=minimum)
+
+
+def _session(fields: Fields) -> SessionSettings:
     return SessionSettings(
         intra_op_threads=fields.integer("intra_op_threads", 0, 1024),
         spinning=fields.boolean("spinning"),
         graph_optimization=fields.choice("graph_optimization", GRAPH_OPTIMIZATIONS),
         memory_arena=fields.boolean("memory_arena"),
-        # The only key that came later: a bundle without it is for the CPU.
+        # Came later: a bundle without it is for the CPU.
         providers=fields.names("providers") if fields.has("providers") else (CPU_PROVIDER,),
     )
 
 
 def _entry(name: str, value: Any) -> FileEntry:
     place = f"files[{name!r}]"
-    _check_file_name(place, name)
+    check_file_name(place, name)
     if not isinstance(value, dict):
-        raise _wrong(place, "an object", value)
-    fields = _Fields(place, value)
+        raise wrong(place, "an object", value)
+    fields = Fields(place, value)
     sha256 = fields.text("sha256")
     if _SHA256.match(sha256) is None:
-        raise _wrong(f"{place}.sha256", "64 lower-case hexadecimal digits", sha256)
+        raise wrong(f"{place}.sha256", "64 lower-case hexadecimal digits", sha256)
     return FileEntry(sha256=sha256, bytes=fields.integer("bytes", 0))
-
-
-def _check_file_name(place: str, name: str) -> None:
-    """Refuse a name that leads out of the bundle or means different files on different systems."""
-    parts = name.split("/")
-    if (
-        any(part in ("", ".", "..") for part in parts)
-        or any(c in name for c in "\\:\0")
-        or name == MANIFEST_FILE
-    ):
-        raise _wrong(place, "a path inside the bundle with forward slashes", name)
-
-
-def _wrong(place: str, wanted: str, value: Any) -> VerificationError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return VerificationError(f"{MANIFEST_FILE}: {place} must be {wanted}, not {shown}", hint=_DAMAGED)
 
 
 def _refuse_constant(name: str) -> float:

@@ -101,7 +101,8 @@ def load(path: Union[str, Path], *, session: Optional[SessionSettings] = None) -
                 f"{folder / name} has {size} bytes, its manifest says {entry.bytes}",
                 hint="The file was changed or only partly copied: copy the bundle again.",
             )
-    engine = open_engine(folder / manifest.graph, manifest.session if session is None else session)
+    settings = manifest.session if session is None else session
+    engine = open_engine(folder / manifest.graph, settings, manifest.engine)
     preprocessing = manifest.preprocessing
     encoder = TextEncoder(
         folder / preprocessing.tokenizer_file,

@@ -20,7 +20,7 @@ from pocketformer.runtime.backends.cuda import CudaDevice
 from pocketformer.runtime.backends.onnxruntime_gpu import BoundRun, gpu_options
 from pocketformer.runtime.engine import Engine, FloatArray, OnnxRuntimeEngine
 from pocketformer.runtime.errors import DeviceError, InputError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, read_manifest
+from pocketformer.runtime.manifest import CPU_PROVIDER, ONNXRUNTIME, read_manifest
 from pocketformer.runtime.model import Model, load
 from pocketformer.runtime.placement import Placement, measure_placement
 from pocketformer.runtime.providers import CUDA_PROVIDER, TENSORRT_PROVIDER, require_providers
@@ -93,6 +93,11 @@ def measure_gpu(
         raise InputError("there are no texts to measure on", hint="Give at least one.")
     require_providers(providers)
     manifest = read_manifest(bundle)
+    if manifest.engine.name != ONNXRUNTIME:
+        raise InputError(
+            f"{bundle} was made for {manifest.engine.name}, and a GPU is measured through onnxruntime",
+            hint="Quantize for onnxruntime: name such candidates, or a target without other_runtimes.",
+        )
     graph = bundle / manifest.graph
     settings = replace(manifest.session, providers=tuple(providers))
     device = None if settings.providers == (CPU_PROVIDER,) else CudaDevice(index)

@@ -1,4 +1,4 @@
-"""Drives a model with MLPerf's LoadGen (package mlcommons-loadgen), single-stream or offline.
+"""Drives a model with MLPerf's LoadGen (package mlcommons-loadgen), single-stream or offline; without it, our own loop.
 
 The figures stand beside our own and are no MLPerf result: runs last seconds, nothing was submitted.
 LoadGen is C++: an exception that leaves one of its callbacks ends the process, and it prepares its queries
@@ -10,16 +10,55 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Callable, Literal, Optional
 
 from pocketformer.runtime.errors import InputError, MissingDependencyError, PocketformerError
+from pocketformer.targets.query_loop import run_query_loop
 
 NOTE = "not an MLPerf result"
+DISTRIBUTIONS = ("mlcommons-loadgen", "mlperf-loadgen")
+"""Those that bring the package mlperf_loadgen."""
+LOADGEN, OWN_LOOP = "mlcommons-loadgen", "own loop"
+"""What drove a scenario."""
 Scenario = Literal["single_stream", "offline"]
+
+
+def run_scenario(
+    predict: Callable[[list[int]], object],
+    sample_count: int,
+    scenario: Scenario,
+    *,
+    batch_size: int = 32,
+    min_duration_s: float = 3.0,
+    min_query_count: int = 100,
+    folder: Optional[Path] = None,
+) -> dict[str, Any]:
+    """As ``run_loadgen``, with its ``driver``: where LoadGen is not installed, our own loop of the same rules."""
+    if _library() is None:
+        _check(sample_count, scenario, batch_size, min_duration_s, min_query_count)
+        own = run_query_loop(
+            predict,
+            sample_count,
+            scenario,
+            batch_size=batch_size,
+            min_duration_s=min_duration_s,
+            min_query_count=min_query_count,
+        )
+        return {"scenario": scenario, **own, "note": NOTE, "version": None, "driver": OWN_LOOP}
+    figures = run_loadgen(
+        predict,
+        sample_count,
+        scenario,
+        batch_size=batch_size,
+        min_duration_s=min_duration_s,
+        min_query_count=min_query_count,
+        folder=folder,
+    )
+    return {**figures, "driver": LOADGEN}
 
 
 def run_loadgen(
@@ -30,6 +69,7 @@ def run_loadgen(
     batch_size: int = 32,
     min_duration_s: float = 3.0,
     min_query_count: int = 100,
+    folder: Optional[Path] = None,
 ) -> dict[str, Any]:
     """Let LoadGen ask ``predict`` for samples (indices below ``sample_count``) and report what it measured.
 
@@ -39,22 +79,13 @@ def run_loadgen(
     Returns ``scenario``, ``latency_ms`` {p50, p90, p99} of queries (None in offline, which is one single
     query), ``samples_per_s``, ``queries`` (samples answered), ``valid`` (LoadGen's verdict on duration and
     count), ``note`` (always "not an MLPerf result") and ``version``. What ``predict`` raises goes through.
+    LoadGen's own log lies in ``folder`` meanwhile (None: where temporary files do).
     ``InputError`` for options that cannot work, ``MissingDependencyError`` without the package.
     """
-    if scenario not in ("single_stream", "offline"):
-        raise InputError(f"unknown LoadGen scenario {scenario!r}", hint="Use 'single_stream' or 'offline'.")
-    if sample_count < 1 or batch_size < 1 or min_query_count < 1 or min_duration_s < 0:
-        raise InputError(
-            f"LoadGen cannot run with {sample_count} samples, batch {batch_size}, {min_query_count} queries "
-            f"and {min_duration_s} s",
-            hint="Counts are at least 1 and the duration at least 0.",
-        )
-    try:
-        import mlperf_loadgen
-    except ImportError as error:
-        raise MissingDependencyError(
-            "LoadGen is not installed", hint="pip install 'pocketformer[compress]'"
-        ) from error
+    _check(sample_count, scenario, batch_size, min_duration_s, min_query_count)
+    mlperf_loadgen = _library()
+    if mlperf_loadgen is None:
+        raise MissingDependencyError("LoadGen is not installed", hint="pip install 'pocketformer[compress]'")
 
     batch = 1 if scenario == "single_stream" else batch_size
     seconds_per_sample = _estimate(predict, sample_count, batch)
@@ -69,7 +100,7 @@ def run_loadgen(
     else:
         test.scenario = mlperf_loadgen.TestScenario.Offline
         test.offline_expected_qps = 1.3 / seconds_per_sample
-    details = _start(mlperf_loadgen, test, _Subject(mlperf_loadgen, predict, batch), sample_count)
+    details = _start(mlperf_loadgen, test, _Subject(mlperf_loadgen, predict, batch), sample_count, folder)
 
     latency = None
     samples_per_s = details.get("result_samples_per_second")
@@ -89,6 +120,26 @@ def run_loadgen(
         "note": NOTE,
         "version": _version(),
     }
+
+
+def _check(count: int, scenario: str, batch_size: int, min_duration_s: float, min_query_count: int) -> None:
+    if scenario not in ("single_stream", "offline"):
+        raise InputError(f"unknown LoadGen scenario {scenario!r}", hint="Use 'single_stream' or 'offline'.")
+    if count < 1 or batch_size < 1 or min_query_count < 1 or min_duration_s < 0:
+        raise InputError(
+            f"LoadGen cannot run with {count} samples, batch {batch_size}, {min_query_count} queries "
+            f"and {min_duration_s} s",
+            hint="Counts are at least 1 and the duration at least 0.",
+        )
+
+
+def _library() -> Any:
+    """The package mlperf_loadgen, None where it is missing or broken."""
+    try:
+        import mlperf_loadgen
+    except ImportError:
+        return None
+    return mlperf_loadgen
 
 
 class _Subject:
@@ -118,9 +169,11 @@ class _Subject:
         pass
 
 
-def _start(mlperf_loadgen: Any, test: Any, subject: _Subject, sample_count: int) -> dict[str, Any]:
+def _start(
+    mlperf_loadgen: Any, test: Any, subject: _Subject, sample_count: int, place: Optional[Path]
+) -> dict[str, Any]:
     """Run one test and return the keys of LoadGen's detail log, with ``samples``."""
-    with tempfile.TemporaryDirectory(prefix="pocketformer-loadgen-") as folder:
+    with tempfile.TemporaryDirectory(prefix="pocketformer-loadgen-", dir=place) as folder:
         log = mlperf_loadgen.LogSettings()
         output = mlperf_loadgen.LogOutputSettings()
         output.outdir = folder
@@ -192,8 +245,8 @@ def _estimate(predict: Callable[[list[int]], object], sample_count: int, batch: 
     return max(fastest / batch, 5e-6)
 
 
-def _version() -> str | None:
-    for name in ("mlcommons-loadgen", "mlperf-loadgen"):
+def _version() -> Optional[str]:
+    for name in DISTRIBUTIONS:
         try:
             return metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -55,6 +55,10 @@ class TargetProfile(BaseModel):
         validate_default=True,
         description="Execution providers of that engine, the preferred one first; null: the engine's usual.",
     )
+    other_runtimes: tuple[Literal["openvino"], ...] = Field(
+        default=(),
+        description="Engines that a bundle may be made for in place of `runtime` when they measure faster.",
+    )
     precisions: tuple[Literal["fp32", "fp16", "int8"], ...] = Field(
         default=("fp32", "int8"), min_length=1, description="Precisions worth trying on the device."
     )

@@ -38,6 +38,8 @@ from pocketformer.runtime.manifest import sha256_file
 from pocketformer.targets.agent.build import build_agent
 from pocketformer.targets.agent_answers import Event, read_events, refused
 from pocketformer.targets.file_stream import Arrivals, write_tar
+from pocketformer.targets.remote_scripts import DAMAGED, GONE, INSTALL, KEEP, NO_FOLDER, NO_SPACE, READY
+from pocketformer.targets.remote_wheels import bring_packages
 from pocketformer.targets.ssh import (
     Address,
     SshCall,
@@ -51,33 +53,15 @@ from pocketformer.targets.ssh import (
 
 log = logging.getLogger("pocketformer")
 
-_NO_SPACE, _NO_FOLDER, _DAMAGED = 28, 73, 75  # how the scripts below end
-_READY, _GONE = "pocketformer-folder ", "pocketformer-gone"
 _ROOMIER = "Free some space on the device, or name a roomier place with --folder."
-# Holds the folder while its input is open. The second rm is for a file written during the first.
-_KEEP = """umask 077
-d=$(mktemp -d {parent}/pocketformer-XXXXXXXX) && d=$(cd "$d" && pwd) || exit 73
-trap 'rm -rf "$d"' EXIT
-trap 'exit 0' HUP INT TERM
-echo "pocketformer-folder $d"
-cat >/dev/null
-rm -rf "$d" || {{ sleep 1; rm -rf "$d"; }}
-echo pocketformer-gone"""
-# Any Python can run it: which one is there is told by the agent itself.
-_INSTALL = """import hashlib, sys
-data = getattr(sys.stdin, 'buffer', sys.stdin).read()
-if hashlib.sha256(data).hexdigest() != sys.argv[2]: sys.exit(75)
-try:
-    with open(sys.argv[1], 'wb') as file: file.write(data)
-except (IOError, OSError) as error:
-    sys.exit(28 if error.errno in (28, 122) else str(error))"""
 
 
 class RemoteDevice:
     """A device reached by SSH, connected from entering to leaving a ``with`` block.
 
     ``python`` is the interpreter over there (its PATH is not that of a login), ``folder`` where a folder for
-    this session is made (None: its TMPDIR or /tmp). ``on_event`` hears every event of the agent.
+    this session is made (None: its TMPDIR or /tmp). ``wheels``, a folder here, brings what that Python
+    lacks, for this session alone. ``on_event`` hears every event of the agent.
     Failures of the link or the device are ``DeviceError``, of a bundle ``VerificationError``.
     """
 
@@ -87,6 +71,7 @@ class RemoteDevice:
         *,
         python: str = "python3",
         folder: str | None = None,
+        wheels: Path | None = None,
         options: SshOptions | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> None:
@@ -94,6 +79,8 @@ class RemoteDevice:
         self.python = python
         self.options = SshOptions() if options is None else options
         self._parent = '"${TMPDIR:-/tmp}"' if folder is None else _remote_word(folder)
+        self._wheels = wheels
+        self._packages: tuple[str, ...] = ()
         self._on_event = on_event
         self._keeper: SshCall | None = None
         self._folder = ""
@@ -122,31 +109,33 @@ class RemoteDevice:
         return self._folder
 
     def connect(self) -> None:
-        """Make the folder and send the agent."""
+        """Make the folder, send the agent, and what it lacks."""
         if shutil.which(self.options.program) is None:
             raise MissingDependencyError(
                 f"OpenSSH's client {self.options.program!r} is not installed", hint="Install openssh-client."
             )
         check_options(self.options)
-        keeper = self._call(_KEEP.format(parent=self._parent))
+        keeper = self._call(KEEP.format(parent=self._parent))
         self._keeper = keeper
         for line in keeper.lines():
-            if line.startswith(_READY + "/"):
-                self._folder = line[len(_READY) :]
+            if line.startswith(READY + "/"):
+                self._folder = line[len(READY) :]
                 break
         else:
             self._keeper = None
             raise self._no_folder(keeper)
         self._install()
+        if self._wheels is not None and bring_packages(self, self._wheels):
+            self._packages = ("--packages", f"{self._folder}/packages")
 
     def close(self) -> None:
         """Remove the folder over there, over a new connection if the first is lost."""
         keeper, folder = self._keeper, self._folder
-        self._keeper, self._folder = None, ""
+        self._keeper, self._folder, self._packages = None, "", ()
         if keeper is None:
             return
         keeper.close_input()
-        gone = keeper.wait(10.0) is not None and _GONE in list(keeper.lines())
+        gone = keeper.wait(10.0) is not None and GONE in list(keeper.lines())
         keeper.stop()
         if folder and not gone and not self._remove(folder):
             message = f"whether {scrub(folder)} on {self.address} was removed is not known"
@@ -217,15 +206,19 @@ class RemoteDevice:
         rounds: int = 50,
         time_limit_s: float = 60.0,
         threads: int | None = None,
+        loadgen_s: float = 0.0,
+        batch_size: int = 32,
         energy_s: float = 5.0,
         power_mode: str | None = None,
         jetson_clocks: bool = False,
     ) -> dict[str, Any]:
         """Latency over there, with all samples, and energy where it tells: see ``measure_bundle`` of the agent.
 
+        ``loadgen_s``: seconds for each of LoadGen's scenarios, ``batch_size`` rows at most a call; 0: without.
         ``power_mode`` and ``jetson_clocks`` are set for as long as it takes: see ``changed_power`` of the agent.
         """
         options = ["--rounds", str(rounds), "--time-limit", str(time_limit_s), "--energy-time", str(energy_s)]
+        options += ["--loadgen-time", str(loadgen_s), "--batch-size", str(batch_size)]
         if threads is not None:
             options += ["--threads", str(threads)]
         options += [f"--power-mode={power_mode}"] if power_mode is not None else []
@@ -254,7 +247,8 @@ class RemoteDevice:
         ``feed`` writes its standard input, ``on_data`` hears its ``data`` events, which nothing else does.
         """
         words = [f"{self.folder}/agent.pyz", "--leash", self.folder, "--host-time", f"{time.time():.3f}"]
-        line = " ".join([_remote_word(self.python), *map(shlex.quote, (*words, command, *arguments))])
+        words += [*self._packages, command, *arguments]
+        line = " ".join([_remote_word(self.python), *map(shlex.quote, words)])
         results: list[dict[str, Any]] = []
         rejected: list[Event] = []
         refusal: Event | None = None
@@ -315,7 +309,7 @@ class RemoteDevice:
     def _install(self) -> None:
         with tempfile.TemporaryDirectory(prefix="pocketformer-agent-") as folder:
             data = build_agent(Path(folder) / "agent.pyz").read_bytes()
-        words = ("-c", _INSTALL, f"{self.folder}/agent.pyz", hashlib.sha256(data).hexdigest())
+        words = ("-c", INSTALL, f"{self.folder}/agent.pyz", hashlib.sha256(data).hexdigest())
         call = self._call(f"{_remote_word(self.python)} {shlex.join(words)}; exit $?")
         try:
             call.write(data)
@@ -323,9 +317,9 @@ class RemoteDevice:
             code = call.wait(60.0)
         finally:
             call.stop()
-        if code == _NO_SPACE:
+        if code == NO_SPACE:
             raise DeviceError(f"the disk of {self.address} is full", hint=_ROOMIER)
-        if code == _DAMAGED:
+        if code == DAMAGED:
             raise VerificationError("the agent was damaged on its way", hint="Run again.")
         if code != 0:
             raise self._failure(call)
@@ -350,9 +344,9 @@ class RemoteDevice:
     def _no_folder(self, keeper: SshCall) -> PocketformerError:
         code = keeper.stop()
         said = keeper.stderr()
-        if code == _NO_FOLDER and "no space" in said.lower():
+        if code == NO_FOLDER and "no space" in said.lower():
             return DeviceError(f"the disk of {self.address} is full", hint=_ROOMIER)
-        if code == _NO_FOLDER:
+        if code == NO_FOLDER:
             return DeviceError(
                 f"no folder can be made on {self.address}: {_last_line(said)}",
                 hint="Name a folder with --folder that exists there and can be written to.",

@@ -80,6 +80,16 @@ def fill(token_ids: Sequence[Sequence[int]], batch: int, sequence: int) -> Feeds
     return _feeds(stream.take(positions, mode="wrap"))
 
 
+def padded_feeds(rows: Sequence[Sequence[int]], pad_id: int) -> Feeds:
+    """One batch of token ids, padded on the right to the longest."""
+    ids = np.full((len(rows), max(map(len, rows))), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for position, row in enumerate(rows):
+        ids[position, : len(row)] = row
+        mask[position, : len(row)] = 1
+    return {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+
+
 def _feeds(input_ids: npt.NDArray[np.int64]) -> Feeds:
     return {
         "input_ids": input_ids,

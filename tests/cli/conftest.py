@@ -38,6 +38,19 @@ def call(*arguments: object) -> Outcome:
     return Outcome(code, out.getvalue(), err.getvalue())
 
 
+@pytest.fixture(autouse=True)
+def short_loadgen_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices over SSH are driven for a tenth of a second a scenario; the figures are of no use here."""
+    from pocketformer.targets.remote import RemoteDevice
+
+    measure = RemoteDevice.measure
+
+    def shorter(device: RemoteDevice, *texts: Any, loadgen_s: float, **settings: Any) -> dict[str, Any]:
+        return measure(device, *texts, loadgen_s=min(loadgen_s, 0.1), **settings)
+
+    monkeypatch.setattr(RemoteDevice, "measure", shorter)
+
+
 @pytest.fixture(scope="session")
 def cli() -> Cli:
     return call

@@ -97,6 +97,12 @@ def test_two_addresses_and_this_machine(cli: Any, loopback: Any, run_dir: Path, 
         assert row["versions"]["onnxruntime"]
         assert row["fallback_operators"] == {}
         assert row["energy"] is None
+        assert (row["loadgen"]["driver"], row["loadgen"]["note"]) == (
+            "mlcommons-loadgen",
+            "not an MLPerf result",
+        )
+        assert row["loadgen"]["single_stream"]["latency_ms"]["p50"] > 0
+        assert row["loadgen"]["offline"]["samples_per_s"] > 0
         assert row["baselines"]["torch_eager"] is None
     text = (tmp_path / "out" / "report.json").read_text()
     assert str(server.key) not in text
@@ -117,7 +123,13 @@ def test_a_device_that_warns_one_that_tells_its_power_and_an_emulator(
     a_wrong_clock = 'for a; do shift; [ "$p" = --host-time ] && a=1000; p="$a"; set -- "$@" "$a"; done'
     slowed = f'case "$1" in *.pyz) f="$1"; shift; set -- "$f" --root "{tmp_path}/root" "$@";; esac'
     fleet.add("warns", f"{a_wrong_clock}\n{slowed}")
-    fleet.add("orin-stand-in", f'PATH="{stand_ins(tmp_path)}:$PATH"; export PATH')
+    (tmp_path / "without").mkdir()
+    (tmp_path / "without/mlperf_loadgen.py").write_text("raise ImportError")
+    fleet.add(
+        "orin-stand-in",
+        f'PYTHONPATH="{tmp_path}/without"; export PYTHONPATH; '
+        f'PATH="{stand_ins(tmp_path)}:$PATH"; export PATH',
+    )
     fleet.add("emulator", emulated=True)
     outcome = cli("bench", run_dir, "--fleet", fleet.file(), *OPTIONS, "-o", tmp_path / "out", "--json")
     assert outcome.code == 0, outcome.err
@@ -134,10 +146,13 @@ def test_a_device_that_warns_one_that_tells_its_power_and_an_emulator(
     assert any(w["message"].startswith("warns: the device's clock") for w in report["warnings"])
     told = rows["orin-stand-in"]
     assert (told["power"]["mode"], told["power"]["change"]) == ("15W", None)
+    assert (told["loadgen"]["driver"], told["loadgen"]["version"]) == ("own loop", None)
+    assert rows["warns"]["loadgen"]["driver"] == "mlcommons-loadgen"
     assert told["energy"]["rail"] == "VDD_IN"
     expected = told["energy"]["mean_mw"] * told["energy"]["seconds"] / told["energy"]["inferences"]
     assert told["energy"]["per_inference_mj"] == pytest.approx(expected)
     emulated = rows["emulator"]
+    assert emulated["loadgen"] is None
     assert emulated["result"]["metric"] == told["result"]["metric"]
     assert emulated["emulation"]["emulated"] is True
     assert emulated["emulation"]["p50_ms"]["real"] > 0
@@ -147,6 +162,7 @@ def test_a_device_that_warns_one_that_tells_its_power_and_an_emulator(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "no speed" in page
     assert "mJ" in page
+    assert "driven by our own loop" in page
 
 
 @pytest.mark.slow

@@ -184,3 +184,33 @@ def test_the_teacher_is_asked_once_for_each_question(tmp_path: Path, tiny_model_
     kept = first.batch([2], 6)  # type: ignore[attr-defined]
     np.testing.assert_allclose(kept[1, 0, :5], hidden[3][0], atol=2e-3)
     assert not kept[:, 0, 5:].any()
+
+
+def test_students_of_any_depth_ask_the_teacher_once(
+    context: StepContext, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also that what is read back for fewer layers is what would have been kept for them alone."""
+    brief = {"augmentation": AugmentationConfig(copies=1), "training": TrainingConfig(epochs=1, batch_size=8)}
+    cache = tmp_path / "cache"
+
+    def student(layers: int, folder: Path) -> bytes:
+        step = replace(
+            context, output=tmp_path / f"{layers}-{folder.name}", work=tmp_path / "w", cache=folder
+        )
+        distill(tiny_model_dir, DistillConfig(layers=layers, **brief), step)  # type: ignore[arg-type]
+        return (step.output / "model.safetensors").read_bytes()
+
+    together = [student(layers, cache) for layers in (3, 2)]
+    assert len(list(cache.iterdir())) == 1
+    monkeypatch.setattr("pocketformer.compress.distill._KEPT_BYTES", 0)
+    assert [student(layers, tmp_path / f"alone-{layers}") for layers in (3, 2)] == together
+    assert all((tmp_path / f"alone-{layers}").is_dir() for layers in (3, 2))
+
+
+def test_texts_without_labels_are_learned_too(context: StepContext, tiny_model_dir: Path) -> None:
+    training = TrainingConfig(epochs=1, batch_size=1)
+    config = DistillConfig(layers=2, augmentation=AugmentationConfig(copies=0), training=training)
+    steps = distill(tiny_model_dir, config, context).metrics["steps"]
+    splits = replace(context.splits, unlabeled=("a cat and a dog", "what is the capital ?"))
+    more = replace(context, splits=splits, output=context.output.with_name("more"))
+    assert distill(tiny_model_dir, config, more).metrics["steps"] == steps + 2

@@ -25,7 +25,7 @@ class PlaceStandIn:
     def __init__(self, *settings: dict[str, Any] | None) -> None:
         self.settings = list(settings)
 
-    def connection(self) -> PlaceStandIn:
+    def connection(self, *, bare: bool) -> PlaceStandIn:
         return self
 
     def __enter__(self) -> PlaceStandIn:

@@ -22,6 +22,8 @@ def write(folder: Path, *devices: Any, **more: Any) -> Path:
 
 def test_a_fleet_file(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("")
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels/numpy-2.0-py3-none-any.whl").touch()
     (tmp_path / "board.yaml").write_text(
         "name: box\ndescription: A box\nreach: ssh://me@box:2222\nthreads: 2\narchitecture: aarch64\n"
     )
@@ -30,7 +32,7 @@ def test_a_fleet_file(tmp_path: Path) -> None:
         write(
             tmp_path,
             {"target": "cpu"},
-            {**pi, "python": "~/venv/bin/python3", "identity": "key"},
+            {**pi, "python": "~/venv/bin/python3", "identity": "key", "wheels": "wheels"},
             {"target": "./board.yaml"},
             {"address": "ssh://me@10.0.0.7"},
             {"target": "tensorrt-rtx-sm89"},
@@ -48,6 +50,9 @@ def test_a_fleet_file(tmp_path: Path) -> None:
     ]
     assert [place.machine for place in places] == ["", "pi5.local", "box", "10.0.0.7", "", "orin"]
     assert places[1].device.identity == tmp_path / "key"
+    assert places[1].device.wheels == tmp_path / "wheels"
+    assert places[1].connection()._wheels == tmp_path / "wheels"
+    assert places[1].connection(bare=True)._wheels is None
     assert places[1].connection().python == "~/venv/bin/python3"
     assert (places[1].threads, places[2].threads, places[3].threads) == (4, 2, None)
     assert str(places[2].connection().address) == "ssh://me@box:2222"

@@ -87,7 +87,8 @@ def test_what_overflows_here_is_not_taken(
         }
     )
     record = next(r for r in run(recipe, tmp_path / "out").records if r["name"] == "quantize")
-    found = {candidate["name"]: candidate for candidate in record["details"]["candidates"]}
+    rows = [row for row in record["details"]["candidates"] if row["stage"] == "quantize"]
+    found = {candidate["name"]: candidate for candidate in rows}
     assert list(found) == list(CANDIDATES)
     overflow = [name for name, candidate in found.items() if "overflow" in candidate["reason"]]
     remarks = [note for note in record["notes"] if "overflow" in note]

@@ -94,3 +94,9 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     for name in ("list.yaml", "broken.yaml", "absent.yaml"):
         with pytest.raises(RecipeError):
             Recipe.from_file(tmp_path / name)
+
+
+def test_a_drop_without_a_limit_survives_the_file(tmp_path: Path) -> None:
+    recipe = Recipe.from_mapping({"model": tmp_path, "budget": {"max_drop": None, "max_latency_ms": 2.0}})
+    (tmp_path / "r.yaml").write_text(recipe.to_yaml())
+    assert Recipe.from_file(tmp_path / "r.yaml").budget == recipe.budget

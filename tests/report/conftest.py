@@ -29,11 +29,14 @@ from pocketformer.report.schema import (
     Measurement,
     ParetoPoint,
     Percentiles,
+    Prediction,
     References,
     ReferenceScore,
     Report,
     ReportWarning,
     Result,
+    Roofline,
+    RooflineShare,
     SourceModel,
     Step,
 )
@@ -119,6 +122,28 @@ def _sample_device() -> Device:
             path="bundles/cpu",
             precision="int8-dynamic",
             files_mb={"model.onnx": 7.61, "tokenizer.json": 0.31},
+        ),
+        prediction=Prediction(
+            precision="int8-fused",
+            latency_ms={"real": 0.55, "8x128": 27.0},
+            error={"real": -0.1, "8x128": 0.07},
+            median_error=0.085,
+        ),
+        roofline=Roofline(
+            int8_macs_per_s=120e9,
+            fp32_macs_per_s=60e9,
+            memory_bytes_per_s=20e9,
+            size=2048,
+            workloads={
+                "8x128": RooflineShare(
+                    macs=1_500_000_000,
+                    macs_per_s=59e9,
+                    share=0.49,
+                    product_share=0.7,
+                    time={"products": 0.5, "attention": 0.2, "Gelu": 0.3},
+                    bound_by="arithmetic: products and attention take 70% of the time, at 70% of the roof",
+                )
+            },
         ),
     )
 
@@ -364,6 +389,7 @@ def unlabelled_report(sample_report: Report) -> Report:
     data = sample_report.model_dump(mode="json")
     data["evaluation"]["basis"] = "teacher"
     data["devices"][0] |= {"status": "emulated", "speedup": {}, "loadgen": None}
+    data["devices"][0] |= {"prediction": None, "roofline": None}
     for part in (*data["devices"][0]["baselines"].values(), data["devices"][0]["result"]):
         part |= {"latency_ms": {}, "latency_samples_ms": {}, "samples_per_s": {}}
         part |= {"tokenizer_ms": None, "end_to_end_ms": None, "cold_start": None}

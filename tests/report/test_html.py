@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import io
 import re
 from html.parser import HTMLParser
 
 import pytest
+from rich.console import Console
 
 from pocketformer.report.html import render_html
+from pocketformer.report.markdown import render_markdown
 from pocketformer.report.schema import Report
+from pocketformer.report.terminal import print_report
 
 _VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -83,7 +87,7 @@ def test_texts_of_the_user_are_escaped_everywhere(sample_report: Report, hostile
             return {k if key != "recipe" else hostile_text + k: poison(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [poison(v, key) for v in value]
-        fixed = {"status", "note", "split", "basis", "role", "created", "latency_workload"}
+        fixed = {"status", "note", "driver", "split", "basis", "role", "created", "latency_workload"}
         check_name = value in ("max_drop", "max_size_mb")
         return hostile_text if isinstance(value, str) and key not in fixed and not check_name else value
 
@@ -117,6 +121,39 @@ def test_it_can_be_read_without_eyes(sample_report: Report) -> None:
 
 def test_loadgen_stands_apart(sample_report: Report) -> None:
     assert "MLPerf LoadGen: not an MLPerf result" in _Page(render_html(sample_report)).words()
+
+
+def test_our_own_loop_is_not_called_loadgen(sample_report: Report) -> None:
+    words = _Page(render_html(driven_by_our_own_loop(sample_report))).words()
+    assert "MLPerf LoadGen:" not in words
+    assert "Single-stream and offline: not an MLPerf result" in words
+    assert "driven by our own loop" in words
+    assert "driven by our own loop" not in _Page(render_html(sample_report)).words()
+
+
+def driven_by_our_own_loop(report: Report) -> Report:
+    data = report.model_dump(mode="json")
+    load = data["devices"][0]["loadgen"]
+    load |= {"driver": "own loop", "version": None}
+    load["single_stream"]["valid"] = load["offline"]["valid"] = None
+    return Report.model_validate(data)
+
+
+def test_all_renderings_say_what_drove(sample_report: Report) -> None:
+    own = driven_by_our_own_loop(sample_report)
+    for text in (render_markdown(own), _terminal(own)):
+        assert "own loop" in text
+        assert "not an MLPerf result" in text
+        assert "MLPerf LoadGen:" not in text
+        assert "LoadGen figures" not in text
+    assert "### MLPerf LoadGen: not an MLPerf result" in render_markdown(sample_report)
+    assert "LoadGen figures are in the report (not an MLPerf result)." in _terminal(sample_report)
+
+
+def _terminal(report: Report) -> str:
+    console = Console(width=120, record=True, file=io.StringIO())
+    print_report(report, console)
+    return console.export_text()
 
 
 def test_what_was_not_measured_says_so(bare_report: Report, unlabelled_report: Report) -> None:

@@ -37,6 +37,18 @@ def test_the_keys_that_readers_rely_on_are_there(sample_report: Report) -> None:
     assert device["loadgen"]["note"] == "not an MLPerf result"
 
 
+def test_what_drove_loadgens_scenarios(sample_report: Report) -> None:
+    data = sample_report.model_dump(mode="json")
+    load = data["devices"][0]["loadgen"]
+    assert load.pop("driver") == "mlcommons-loadgen"
+    assert Report.model_validate(data) == sample_report, "a file from before there was the key"
+    load["driver"] = "own loop"
+    with pytest.raises(ValidationError, match="our own loop drove"):
+        Report.model_validate(data)
+    load["version"] = load["single_stream"]["valid"] = load["offline"]["valid"] = None
+    assert Report.model_validate(data).devices[0].loadgen.driver == "own loop"  # type: ignore[union-attr]
+
+
 def test_an_unknown_key_is_refused(sample_report: Report) -> None:
     data = sample_report.model_dump(mode="json")
     data["devices"][0]["result"]["latency"] = {}

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketformer.runtime.errors import PocketformerError, VerificationError
@@ -21,7 +21,6 @@ SAMPLES = st.builds(
 
 
 @given(samples=st.lists(SAMPLES, min_size=1, max_size=4))
-@settings(deadline=None)
 def test_round_trip_of_any_text_and_every_digit(samples: list[GoldenSample]) -> None:
     text = golden_to_jsonl(samples)
     assert text.isascii()
@@ -75,7 +74,6 @@ def test_no_samples_prove_nothing() -> None:
 
 
 @given(text=st.text())
-@settings(deadline=None)
 def test_any_text_gives_a_named_error(text: str) -> None:
     with pytest.raises(PocketformerError):
         golden_from_jsonl(text)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,7 +17,7 @@ PAIRS = st.integers(2, 5).flatmap(
 
 
 @given(case=PAIRS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_equal_scikit_learn(case: tuple[int, list[tuple[int, int]]]) -> None:
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
@@ -150,11 +148,3 @@ def test_paired_drop() -> None:
     assert metrics.paired_drop("f1", labels, baseline, baseline, 2) == (0.0, (0.0, 0.0))
     better, _ = metrics.paired_drop("accuracy", labels, candidate, baseline, 2)
     assert better == pytest.approx(-drop)
-
-
-def test_speed_of_a_usual_bootstrap() -> None:
-    rng = np.random.default_rng(0)
-    labels, first, second = rng.integers(0, 50, (3, 1000))
-    start = time.perf_counter()
-    metrics.paired_drop("f1_macro", labels, first, second, 50)
-    assert time.perf_counter() - start < 5.0  # a loop over 2000 resamples of 1000 takes longer

@@ -67,7 +67,7 @@ def test_settings_inside_the_tokenizer_file_are_not_obeyed(tiny_model_dir: Path,
 
 
 @given(text=ANY_TEXT)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_text_is_encoded_alike_on_every_path(encoder: TextEncoder, text: str) -> None:
     one = encoder.encode_one(text)
     few = encoder.encode([text])

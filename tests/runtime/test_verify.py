@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.runtime.errors import InputError
@@ -137,7 +137,7 @@ def test_golden_of_another_number_of_labels(bundle: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 def test_never_raises_for_damage(bundle: Path, data: st.DataObject) -> None:
     """Any bytes changed or cut off in a file that is parsed here, its hash made right again."""
     name = data.draw(st.sampled_from([MANIFEST_FILE, "golden.jsonl", "tokenizer.json"]))

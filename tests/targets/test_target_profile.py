@@ -9,7 +9,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.runtime import providers
@@ -218,7 +218,7 @@ def test_mistakes_are_named_with_the_file(tmp_path: Path, content: object, messa
     assert hint in (caught.value.hint or "")
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(
     values=st.dictionaries(
         st.sampled_from([*TargetProfile.model_fields, "x"]),

@@ -12,7 +12,8 @@ from pocketformer.runtime.errors import RecipeError
 class DataConfig:
     """Files and columns of one data set; every file is .csv, .tsv, .jsonl or .parquet.
 
-    ``label_column`` None means data without labels. Without ``validation``, the share
+    ``label_column`` None means data without labels. ``unlabeled`` holds further texts to distil on, in the same text
+    column. Without ``validation``, the share
     ``validation_fraction`` (above 0, below 1) of train becomes validation, drawn with ``seed``.
     ``RecipeError`` for values that cannot work.
     """
@@ -20,6 +21,7 @@ class DataConfig:
     train: Path
     validation: Path | None = None
     test: Path | None = None
+    unlabeled: Path | None = None
     text_column: str = "text"
     label_column: str | None = "label"
     validation_fraction: float = 0.1

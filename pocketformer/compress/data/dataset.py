@@ -84,9 +84,13 @@ class DataAudit:
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """Train and validation, cleaned; ``label_names[i]`` is the name of label ``i`` (empty without names)."""
+    """Train and validation, cleaned; ``label_names[i]`` is the name of label ``i`` (empty without names).
+
+    ``unlabeled``: texts that stand in no other split, on which a student may hear its teacher.
+    """
 
     train: Dataset
     validation: Dataset
     label_names: tuple[str, ...]
     audit: DataAudit
+    unlabeled: tuple[str, ...] = ()

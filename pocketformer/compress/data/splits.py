@@ -96,6 +96,7 @@ def prepare_splits(config: DataConfig, model_label_names: Sequence[str] | None) 
         source = train
     else:
         train_keys, validation_keys, source = list(train.texts), list(validation.texts), validation
+    unlabeled = _unlabeled(config, in_test | frozenset(train.texts) | frozenset(source.texts), notes)
     parts = {
         "train": train.dataset(train_keys, label_names),
         "validation": source.dataset(validation_keys, label_names),
@@ -110,6 +111,7 @@ def prepare_splits(config: DataConfig, model_label_names: Sequence[str] | None) 
         train=parts["train"],
         validation=parts["validation"],
         label_names=label_names,
+        unlabeled=unlabeled,
         audit=DataAudit(
             rows_read=rows_read,
             empty_texts=empty_texts,
@@ -184,6 +186,19 @@ class _Cleaned:
         if self.rows.labels is not None:
             labels = label_indices([self.labels[key] for key in keys], label_names, where)
         return Dataset(texts=tuple(self.texts[key] for key in keys), labels=labels)
+
+
+def _unlabeled(config: DataConfig, known: frozenset[bytes], notes: list[str]) -> tuple[str, ...]:
+    """The texts of the unlabeled file that are in no split; what was dropped is added to ``notes``."""
+    if config.unlabeled is None:
+        return ()
+    cleaned = _Cleaned.of(read_rows(config.unlabeled, config.text_column, None))
+    notes += _notes_on_cleaning("unlabeled", cleaned)
+    dropped = cleaned.remove(known)
+    if dropped:
+        notes.append(f"unlabeled: {dropped} texts dropped that are in train, validation or test")
+    notes.append(f"unlabeled: {len(cleaned.texts)} texts to distil on")
+    return tuple(cleaned.texts.values())
 
 
 def _notes_on_cleaning(split: str, cleaned: _Cleaned) -> list[str]:

@@ -6,14 +6,13 @@ Unlike the paper's code, which leaves masks behind, what is not kept is cut out 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pocketformer.compress.families import (
-    EncoderFamily,
     encoder_layers,
     family_of,
     ffn_width,
@@ -21,14 +20,17 @@ from pocketformer.compress.families import (
     head_size,
     linear_part,
 )
+from pocketformer.compress.prune.choosing import LayerPaths, choose, saliency_path, wanted_counts
 from pocketformer.compress.prune.config import PruneConfig
+from pocketformer.compress.prune.costs import BlockCosts
 from pocketformer.compress.prune.removal import keep_parts
 from pocketformer.compress.prune.saliency_core import (
+    Floats,
     LayerChoice,
     LayerScores,
     choose_global,
-    choose_uniform,
     fisher_diagonal,
+    keep_best,
     removal_cost,
 )
 from pocketformer.runtime.errors import DataError, RecipeError
@@ -120,10 +122,15 @@ def mask_gradients(model: PreTrainedModel, batches: Iterable[Batch], samples: in
 
 
 def prune_structure(
-    model: PreTrainedModel, config: PruneConfig, batches: Iterable[Batch]
+    model: PreTrainedModel,
+    config: PruneConfig,
+    batches: Iterable[Batch],
+    *,
+    costs: BlockCosts | None = None,
+    most_heads: int | None = None,
 ) -> StepResult[PreTrainedModel]:
     """A smaller copy of ``model``: the least salient heads and neurons are removed; the original stays as it
-    is.
+    is. ``most_heads``: no layer keeps more than these.
 
     See ``mask_gradients`` for the batches. Metrics: ``examples``, ``parameters_before``,
     ``parameters_after``, ``estimated_loss_rise`` (nats, second order, before any recovery), and for each
@@ -131,23 +138,9 @@ def prune_structure(
     supported, ``RecipeError`` for a protected layer that does not exist or more heads or neurons than any layer has,
     ``DataError`` without examples.
     """
-    family = family_of(model)
-    layers = encoder_layers(model, family)
-    unknown = [index for index in config.protected_layers if not 0 <= index < len(layers)]
-    if unknown:
-        raise RecipeError(
-            f"protected layer {unknown[0]} does not exist",
-            hint=f"The model's layers are 0 to {len(layers) - 1}.",
-        )
-    for name, wanted, size in (("heads", config.heads, head_count), ("ffn", config.ffn, ffn_width)):
-        most = max(size(layer, family) for layer in layers)
-        if isinstance(wanted, int) and wanted > most:
-            raise RecipeError(
-                f"{name} is {wanted}, but no layer has more than {most}",
-                hint=f"Give a number up to {most}, or a share.",
-            )
+    check_settings(model, config)
     gradients = mask_gradients(model, batches, config.samples)
-    choices = _choose(model, family, config, gradients)
+    choices = _choose(model, config, gradients, costs, most_heads)
     smaller = copy.deepcopy(model)
     keep_parts(smaller, [choice.heads for choice in choices], [choice.neurons for choice in choices])
     table = np.concatenate([*gradients.heads, *gradients.neurons], axis=1)
@@ -167,44 +160,78 @@ def prune_structure(
     return StepResult(output=smaller, metrics=metrics, notes=_notes(config, choices))
 
 
-def _choose(
-    model: PreTrainedModel, family: EncoderFamily, config: PruneConfig, gradients: MaskGradients
-) -> list[LayerChoice]:
+def check_settings(model: PreTrainedModel, config: PruneConfig) -> None:
+    """Raise ``RecipeError`` for layers, heads or neurons that the model does not have."""
+    family = family_of(model)
     layers = encoder_layers(model, family)
-    scores: list[LayerScores] = []
-    for index, layer in enumerate(layers):
+    unknown = [index for index in config.protected_layers if not 0 <= index < len(layers)]
+    if unknown:
+        raise RecipeError(
+            f"protected layer {unknown[0]} does not exist",
+            hint=f"The model's layers are 0 to {len(layers) - 1}.",
+        )
+    for name, wanted, size in (("heads", config.heads, head_count), ("ffn", config.ffn, ffn_width)):
+        most = max(size(layer, family) for layer in layers)
+        if isinstance(wanted, int) and wanted > most:
+            raise RecipeError(
+                f"{name} is {wanted}, but no layer has more than {most}",
+                hint=f"Give a number up to {most}, or a share.",
+            )
+
+
+def _choose(
+    model: PreTrainedModel,
+    config: PruneConfig,
+    gradients: MaskGradients,
+    costs: BlockCosts | None,
+    most_heads: int | None,
+) -> list[LayerChoice]:
+    scores = [
+        (fisher_diagonal(heads), fisher_diagonal(neurons))
+        for heads, neurons in zip(gradients.heads, gradients.neurons, strict=True)
+    ]
+    if config.allocation == "global":
+        chosen = _choose_by_parameters(model, config, scores)
+    else:
+        paths = [LayerPaths(heads=saliency_path(h), neurons=saliency_path(n)) for h, n in scores]
+        chosen = choose(model, paths, config, costs)
+    return [
+        _with_most_heads(choice, heads, most_heads) for choice, (heads, _) in zip(chosen, scores, strict=True)
+    ]
+
+
+def _choose_by_parameters(
+    model: PreTrainedModel, config: PruneConfig, scores: Sequence[tuple[Floats, Floats]]
+) -> list[LayerChoice]:
+    family = family_of(model)
+    competing: list[LayerScores] = []
+    for layer, (heads, neurons) in zip(encoder_layers(model, family), scores, strict=True):
         width, hidden = head_size(layer, family), linear_part(layer, family, "ffn_in").in_features
-        scores.append(
+        competing.append(
             LayerScores(
-                heads=fisher_diagonal(gradients.heads[index]),
-                neurons=fisher_diagonal(gradients.neurons[index]),
+                heads=heads,
+                neurons=neurons,
                 head_cost=4 * hidden * width + 3 * width,
                 neuron_cost=2 * hidden + 1,
             )
         )
-    open_layers = [index for index in range(len(layers)) if index not in config.protected_layers]
-    heads = [_count(config.heads, scores[i].heads.size, 1) for i in open_layers]
-    neurons = [_count(config.ffn, scores[i].neurons.size, config.width_multiple) for i in open_layers]
-    competing = [scores[i] for i in open_layers]
-    if config.allocation == "global":
-        costs = zip(competing, heads, neurons, strict=True)
-        budget = sum(layer.head_cost * h + layer.neuron_cost * n for layer, h, n in costs)
-        chosen = choose_global(competing, budget, width_multiple=config.width_multiple)
-    else:
-        chosen = choose_uniform(competing, heads, neurons)
-    whole = [LayerChoice(tuple(range(s.heads.size)), tuple(range(s.neurons.size))) for s in scores]
+    open_layers = [index for index in range(len(competing)) if index not in config.protected_layers]
+    counts = list(zip(*wanted_counts(model, config), strict=True))
+    budget = sum(
+        competing[i].head_cost * counts[i][0] + competing[i].neuron_cost * counts[i][1] for i in open_layers
+    )
+    chosen = choose_global([competing[i] for i in open_layers], budget, width_multiple=config.width_multiple)
+    whole = [LayerChoice(tuple(range(s.heads.size)), tuple(range(s.neurons.size))) for s in competing]
     for index, choice in zip(open_layers, chosen, strict=True):
         whole[index] = choice
     return whole
 
 
-def _count(wanted: int | float, present: int, multiple: int) -> int:
-    """A count or fraction as a count of 1 to ``present``, a multiple of ``multiple`` where that can be."""
-    # The small addition keeps 0.7 of 10 from becoming 6 by rounding of binary fractions.
-    count = int(wanted * present + 1e-9) if isinstance(wanted, float) else wanted
-    if count >= present:
-        return present
-    return min(present, max(multiple, count // multiple * multiple))
+def _with_most_heads(choice: LayerChoice, scores: Floats, most: int | None) -> LayerChoice:
+    if most is None or len(choice.heads) <= most:
+        return choice
+    kept = keep_best(scores[list(choice.heads)], most)
+    return replace(choice, heads=tuple(choice.heads[position] for position in kept))
 
 
 def _absent(kept: tuple[int, ...], count: int) -> np.ndarray[Any, np.dtype[np.bool_]]:

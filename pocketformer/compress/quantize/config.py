@@ -54,6 +54,18 @@ class NeuralCompressorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NncfConfig:
+    """NNCF's post-training quantization for OpenVINO: SmoothQuant, int8 weights per channel, bias correction.
+
+    ``reduce_range`` keeps all weights to 7 bits, as in ``DynamicConfig``; else NNCF itself does so in the first layer.
+    ``rows`` is the largest number of calibration texts that are run.
+    """
+
+    reduce_range: bool = False
+    rows: int = 300
+
+
+@dataclass(frozen=True, kw_only=True)
 class EmbeddingsConfig:
     """Embedding tables as codes with scales, looked up first and expanded afterwards.
 

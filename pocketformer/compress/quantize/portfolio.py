@@ -2,7 +2,8 @@
 
 No candidate wins on every processor and every shape: measuring decides. The names say what they are:
 quantizer, granularity of the weights, ``reduced`` for 7-bit weights (x86 without VNNI saturates otherwise),
-``fused`` for the graph that onnxruntime's optimizer made, then how the embedding tables are stored.
+``fused`` for the graph that onnxruntime's optimizer made, then how the embedding tables are stored. What begins with
+``openvino`` runs in OpenVINO and not in onnxruntime.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pocketformer.compress.quantize.config import (
     DynamicConfig,
     EmbeddingsConfig,
     NeuralCompressorConfig,
+    NncfConfig,
     StaticConfig,
 )
 from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.manifest import ONNXRUNTIME, OPENVINO, graph_files
 from pocketformer.runtime.results import StepResult
 
 if TYPE_CHECKING:
@@ -39,20 +42,31 @@ class Candidate:
     ``graph`` is what it starts from: "plain" and "fused" are ONNX files of the fp32 model, "torch" the
     model itself. ``config`` quantizes the products and ``embeddings`` the tables; None leaves them in
     float32. ``precision`` is the name that manifests and reports give the result. ``slow`` candidates take
-    about half a minute whatever the model's size.
+    about half a minute whatever the model's size. ``engine`` is what runs the result, as manifests name it.
     """
 
     name: str
     graph: Literal["plain", "fused", "torch"]
-    config: DynamicConfig | StaticConfig | NeuralCompressorConfig | None
+    config: DynamicConfig | StaticConfig | NeuralCompressorConfig | NncfConfig | None
     embeddings: EmbeddingsConfig | DequantizedTablesConfig | None
     precision: str
     slow: bool = False
+    engine: str = ONNXRUNTIME
 
     @property
     def needs_calibration(self) -> bool:
         """Whether ranges of activations are fixed beforehand, from texts of the training split."""
-        return isinstance(self.config, StaticConfig | NeuralCompressorConfig)
+        return isinstance(self.config, StaticConfig | NeuralCompressorConfig | NncfConfig)
+
+    @property
+    def reduced(self) -> bool:
+        """Whether its weights have 7 bits, which no processor's products overflow with."""
+        return bool(getattr(self.config, "reduce_range", False))
+
+    @property
+    def suffix(self) -> str:
+        """How the name of its file ends: an ONNX file, or OpenVINO's IR with its weights beside it."""
+        return ".xml" if self.engine == OPENVINO else ".onnx"
 
 
 # At 8 bits searching for scales gains nothing: the error is 0.7% of the table's norm either way.
@@ -138,6 +152,47 @@ CANDIDATES: tuple[Candidate, ...] = (
         precision="int8-qdq",
         slow=True,
     ),
+    # OpenVINO's IR stores what stays in float32 as float16.
+    Candidate(
+        name="openvino-fp32",
+        graph="plain",
+        config=None,
+        embeddings=None,
+        precision="fp32-weights-fp16",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-static",
+        graph="plain",
+        config=StaticConfig(),
+        embeddings=ROWS_8,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-static-reduced",
+        graph="plain",
+        config=StaticConfig(reduce_range=True),
+        embeddings=ROWS_8,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-nncf",
+        graph="plain",
+        config=NncfConfig(),
+        embeddings=None,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-nncf-reduced",
+        graph="plain",
+        config=NncfConfig(reduce_range=True),
+        embeddings=None,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
     # For TensorRT alone: on a CPU, onnxruntime leaves many products of signed activations in float32.
     Candidate(
         name=TENSORRT_CANDIDATE,
@@ -162,6 +217,8 @@ USUAL_CANDIDATES: tuple[str, ...] = (
     "static-plain-percentile-reduced",
     "neural-compressor-static",
 )
+# What is measured beside them where OpenVINO is installed and the target takes it.
+OPENVINO_CANDIDATES: tuple[str, ...] = tuple(c.name for c in CANDIDATES if c.engine == OPENVINO)
 
 
 def candidate_by_name(name: str) -> Candidate:
@@ -188,7 +245,7 @@ def quantize_candidate(
     model: torch.nn.Module | None = None,
     export: ExportModule | None = None,
 ) -> StepResult[Path]:
-    """Make the candidate ``name`` and write it to the ONNX file ``output``.
+    """Make the candidate ``name`` and write it to the file ``output``, which ends in the candidate's ``suffix``.
 
     ``graphs`` holds the fp32 files that exist: "plain", "fused" or both. ``calibration`` are feeds of the
     graph, int64 [batch, sequence] by input name; candidates with ``needs_calibration`` want some. A
@@ -196,26 +253,35 @@ def quantize_candidate(
     module as ONNX (``pocketformer.export.onnx_export.export_module``).
 
     Metrics: those of the quantizers; what the embeddings' rewrite measured is prefixed ``embeddings_``;
-    ``bytes`` is the final file. Raises ``InputError`` when something that the candidate needs is missing.
+    ``bytes`` is the final file, with its weights. Raises ``InputError`` when something that it needs is missing.
     """
     import shutil
 
     candidate = candidate_by_name(name)
     output.parent.mkdir(parents=True, exist_ok=True)
     work = output.with_name(f".{output.name}.products")
+    rewritten = output.with_name(f".{output.name}.tables") if candidate.engine == OPENVINO else output
     metrics: dict[str, float] = {}
     notes: list[str] = []
     try:
         source = _products(candidate, graphs, work, calibration, model, export, metrics, notes)
-        if candidate.embeddings is None:
-            shutil.copyfile(source, output)
-        else:
-            tables = _tables(source, output, candidate.embeddings)
+        if candidate.embeddings is not None:
+            tables = _tables(source, rewritten, candidate.embeddings)
+            source = tables.output
             metrics.update({f"embeddings_{key}": value for key, value in tables.metrics.items()})
             notes.extend(tables.notes)
+        if candidate.engine == OPENVINO:
+            from pocketformer.compress.quantize.openvino import write_openvino
+
+            calibrated = _needed(candidate, calibration)
+            metrics.update(write_openvino(source, output, candidate.config, calibrated).metrics)
+        elif source != output:
+            shutil.copyfile(source, output)
     finally:
         work.unlink(missing_ok=True)
-    metrics["bytes"] = float(output.stat().st_size)
+        if rewritten != output:
+            rewritten.unlink(missing_ok=True)
+    metrics["bytes"] = float(sum(part.stat().st_size for part in graph_files(output)))
     return StepResult(output=output, metrics=metrics, notes=notes)
 
 
@@ -250,7 +316,9 @@ def _products(
             hint="Choose one of: " + ", ".join(c.name for c in CANDIDATES if c.graph in graphs) + ".",
         )
     source = graphs[candidate.graph]
-    if candidate.config is None:
+    if candidate.config is None or isinstance(
+        candidate.config, NncfConfig
+    ):  # NNCF quantizes OpenVINO's own form
         from pocketformer.compress.quantize.graph_state import load_unquantized
 
         load_unquantized(source)

@@ -12,10 +12,13 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[2]
 _TARGETS = (
     "__init__.py",
+    "loadgen.py",
     "measure.py",
     "power_modes.py",
     "probe.py",
+    "query_loop.py",
     "saturation.py",
+    "scenarios.py",
     "tegrastats.py",
     "workloads.py",
 )

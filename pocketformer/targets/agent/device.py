@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 from pocketformer.targets.agent.events import UnfitDeviceError
+from pocketformer.targets.agent.interpreter import download_command, interpreter
+from pocketformer.targets.loadgen import DISTRIBUTIONS as LOADGEN
 from pocketformer.targets.probe import probe, probe_cpu, read_or_empty
 
 # The distributions that may bring each package; vendors build their own onnxruntime.
@@ -37,18 +39,27 @@ _GRAPH_IN_MEMORY = 3  # the file, its copy optimized by onnxruntime, activations
 def describe(root: Path, folder: Path) -> dict[str, Any]:
     """``probe`` and what else decides whether a bundle can run here, in values that JSON can hold.
 
-    ``board`` (text or None), ``python``, ``packages`` (version by name, None when missing),
-    ``disk_free_bytes`` where ``folder`` is, ``clock_utc_s``, ``temperatures`` and ``throttling``.
+    ``board`` (text or None), ``python``, what ``installed`` tells, ``disk_free_bytes`` where ``folder`` is,
+    ``clock_utc_s``, ``temperatures`` and ``throttling``.
     """
     return {
         **probe(root),
         "board": board_model(root),
         "python": platform.python_version(),
-        "packages": package_versions(),
+        **installed(),
         "disk_free_bytes": shutil.disk_usage(folder).free,
         "clock_utc_s": time.time(),
         "temperatures": temperatures(root),
         "throttling": throttling(root),
+    }
+
+
+def installed() -> dict[str, Any]:
+    """``interpreter``, ``packages`` (version by name, None when missing) and ``loadgen`` (its version, or None)."""
+    return {
+        "interpreter": interpreter(),
+        "packages": package_versions(),
+        "loadgen": _version("mlperf_loadgen", LOADGEN),
     }
 
 
@@ -86,7 +97,8 @@ def require_packages(names: Iterable[str] = PACKAGES) -> None:
             "missing-package",
             f"Python {platform.python_version()} there has no {' and no '.join(missing)}",
             hint=f"On the device: {Path(sys.executable or 'python3').name} -m pip install "
-            f"{' '.join(missing)}; or name another Python with --python.",
+            f"{' '.join(missing)}; or name another Python with --python; or bring them with --wheels wheels, a folder "
+            f"filled by: {download_command(interpreter(), missing)}",
         )
 
 

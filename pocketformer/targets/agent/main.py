@@ -20,6 +20,7 @@ from pocketformer.targets.agent.give import give
 from pocketformer.targets.agent.leash import hold
 from pocketformer.targets.agent.power_change import changed_power
 from pocketformer.targets.agent.receive import receive
+from pocketformer.targets.agent.wheels import install_wheels
 
 _REPORT = "This is a defect of Pocketformer: report it with this message."
 
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str], events: Events) -> int:
             skew = device.clock_skew(options.host_time, time.time())
             if skew is not None:
                 events.warning("clock-skew", skew)
+        if options.packages is not None:
+            sys.path.append(str(options.packages))  # last: what the device has itself is used
         _run(options, events)
     except PocketformerError as error:
         return _tell(events, _kind(error), error.message, error.hint, error.exit_code)
@@ -90,6 +93,13 @@ def _run(options: argparse.Namespace, events: Events) -> None:
         for sign in facts["throttling"]:
             events.warning("throttling", sign)
         events.send("result", facts)
+        return
+    if options.command == "packages":
+        events.send("result", device.installed())
+        return
+    if options.command == "install":
+        events.progress("installing packages from wheels, for this session alone")
+        events.send("result", {"wheels": install_wheels(options.wheels, options.folder)})
         return
     if options.command == "receive":
         events.send("result", receive(sys.stdin.buffer, options.folder))
@@ -139,6 +149,9 @@ def _measure(options: argparse.Namespace, events: Events) -> None:
             rounds=options.rounds,
             time_limit_s=options.time_limit,
             threads=options.threads,
+            loadgen_s=options.loadgen_time,
+            batch_size=options.batch_size,
+            folder=options.leash,
             energy_s=options.energy_time,
         )
 
@@ -150,9 +163,14 @@ def _parser() -> _Parser:
     parser.add_argument("--root", type=Path, default=Path("/"), help="where /proc and /sys are looked for")
     parser.add_argument("--host-time", type=float, help="the host's clock, seconds since 1970 in UTC")
     parser.add_argument("--leash", type=Path, help="end when standard input closes or this folder is gone")
+    parser.add_argument("--packages", type=Path, help="folder of packages for what this Python lacks")
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     command = commands.add_parser("probe", help="what this device is")
     command.add_argument("--folder", type=Path, default=Path(), help="where free space is looked at")
+    commands.add_parser("packages", help="which packages this Python has, and which wheels it takes")
+    command = commands.add_parser("install", help="unpack all wheels of a folder into a new one")
+    command.add_argument("wheels", type=Path)
+    command.add_argument("folder", type=Path)
     command = commands.add_parser("receive", help="files from standard input")
     command.add_argument("folder", type=Path)
     command = commands.add_parser("give", help="files of a folder, back to the host")
@@ -175,6 +193,8 @@ def _parser() -> _Parser:
     command.add_argument("--rounds", type=int, default=50)
     command.add_argument("--time-limit", type=float, default=60.0, help="seconds for each workload")
     command.add_argument("--threads", type=int, help="default: what the bundle says")
+    command.add_argument("--loadgen-time", type=float, default=0.0, help="seconds a scenario; 0: none")
+    command.add_argument("--batch-size", type=int, default=32, help="rows of a call in the offline scenario")
     command.add_argument("--energy-time", type=float, default=5.0, help="seconds of power samples; 0: none")
     command.add_argument("--power-mode", help="name or number of a Jetson's power mode, put back afterwards")
     command.add_argument("--jetson-clocks", action="store_true", help="lock the clocks meanwhile")

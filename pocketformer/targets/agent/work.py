@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
 from pocketformer.runtime.coldstart import peak_memory_bytes
-from pocketformer.runtime.errors import InputError, VerificationError
+from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
 from pocketformer.runtime.manifest import read_manifest
 from pocketformer.targets.agent import device, power
 from pocketformer.targets.agent.events import Events
@@ -98,14 +98,18 @@ def measure_bundle(
     rounds: int,
     time_limit_s: float,
     threads: Optional[int],
+    loadgen_s: float = 0.0,
+    batch_size: int = 32,
+    folder: Optional[Path] = None,
     energy_s: float = 0.0,
 ) -> None:
     """Send the latency of the model alone on every workload that it can run, with all samples.
 
     The result holds ``workloads`` (by name: ``seconds``, ``latency_ms``), ``session``, ``versions``,
     ``peak_memory_bytes`` (after loading and one prediction), ``providers`` (what really ran the graph), ``power``
-    and ``energy`` (see ``power``; None where the device does not tell), and ``before`` and ``after`` with
-    ``temperatures`` and ``throttling``.
+    and ``energy`` (see ``power``; None where the device does not tell), ``loadgen`` (see ``drive_scenarios``; None
+    where ``loadgen_s`` is 0 or LoadGen failed), and ``before`` and ``after`` with ``temperatures`` and ``throttling``.
+    ``folder`` is where LoadGen's own log lies meanwhile.
     """
     from pocketformer.runtime.model import load
     from pocketformer.targets.workloads import REAL_INPUTS, WORKLOADS
@@ -134,6 +138,7 @@ def measure_bundle(
         "versions": device.package_versions(),
         "peak_memory_bytes": memory,
         "providers": list(model.engine.providers),
+        "loadgen": _loadgen(model, token_ids, events, loadgen_s, batch_size, folder),
         "power": power.state(),
         "energy": _energy(model, token_ids, events, energy_s),
         "before": before,
@@ -170,6 +175,33 @@ def _time(
         time_limit_s=time_limit_s,
     )
     return timed["model"][workload.name]
+
+
+def _loadgen(
+    model: Model,
+    token_ids: Sequence[Sequence[int]],
+    events: Events,
+    seconds: float,
+    batch_size: int,
+    folder: Optional[Path],
+) -> Optional[dict[str, Any]]:
+    from pocketformer.targets.scenarios import drive_scenarios
+
+    if seconds <= 0:
+        return None
+    events.progress("measuring LoadGen's scenarios")
+    try:
+        return drive_scenarios(
+            model.engine.run,
+            token_ids,
+            model.manifest.preprocessing.pad_id,
+            min_duration_s=seconds,
+            batch_size=batch_size,
+            folder=folder,
+        )
+    except PocketformerError as error:
+        events.warning("no-loadgen", f"LoadGen: not measured, {error.message}")
+        return None
 
 
 def _energy(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.compress.data import DataConfig, Dataset, prepare_splits, read_test, splits
@@ -30,7 +31,7 @@ def many(label: str, count: int, start: int = 0) -> list[Row]:
 _COUNTS = st.dictionaries(st.sampled_from("abcdef"), st.integers(2, 40), min_size=2)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(counts=_COUNTS, fraction=st.floats(0.05, 0.5), seed=st.integers(0, 5), shuffle=st.randoms())
 def test_carved_validation(
     tmp_path: Path, counts: dict[str, int], fraction: float, seed: int, shuffle: random.Random
@@ -258,3 +259,15 @@ def test_importing_the_room_stays_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_unlabeled_texts_are_those_that_no_split_has(tmp_path: Path) -> None:
+    train = write(tmp_path / "train.csv", many("a", 20) + many("b", 20))
+    test = write(tmp_path / "test.csv", [("a number 100", "a"), ("b number 100", "b")])
+    more = tmp_path / "more.jsonl"
+    texts = ["a number 3", "a  number 100", "something else", "something else", "", "one more"]
+    more.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    found = prepare_splits(DataConfig(train=train, test=test, unlabeled=more), None)
+    assert found.unlabeled == ("something else", "one more")
+    assert "unlabeled: 2 texts dropped that are in train, validation or test" in found.audit.notes
+    assert prepare_splits(DataConfig(train=train, test=test), None).unlabeled == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.compress.data.table import read_rows
@@ -38,7 +38,7 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(rows=_ROWS)
 def test_texts_and_labels_come_back_as_written(
     tmp_path: Path, ending: str, rows: list[tuple[str, str]]
@@ -48,7 +48,7 @@ def test_texts_and_labels_come_back_as_written(
     assert (result.rows_read, result.empty_texts) == (len(rows), 0)
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200)
 @given(
     content=st.binary(min_size=1, max_size=60), ending=st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"])
 )

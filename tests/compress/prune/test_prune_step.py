@@ -21,6 +21,7 @@ def context(tiny_texts: list[str], tiny_labels: list[int], tmp_path: Path) -> St
     splits: Any = SimpleNamespace(
         train=Dataset(texts=texts[:50], labels=labels[:50]),
         validation=Dataset(texts=texts[50:], labels=labels[50:]),
+        unlabeled=(),
     )
     return StepContext(
         splits=cast(Any, splits), output=tmp_path / "out", work=tmp_path / "work", max_length=32

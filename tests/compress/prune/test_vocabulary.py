@@ -111,7 +111,7 @@ _KNOWN = st.sampled_from(
 _TEXT = st.lists(st.one_of(_WORDS, _KNOWN), max_size=8).map(" ".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=st.one_of(_TEXT, st.text(max_size=30)))
 def test_any_text_encodes_as_promised(pruned: Any, tiny_model_dir: Path, text: str) -> None:
     _, replacement, directory, _ = pruned

@@ -58,7 +58,7 @@ tables = arrays(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(tables, st.sampled_from([2, 4, 8]), st.sampled_from([4, 16]), st.booleans())
 def test_searching_never_loses_to_the_extremes_and_stays_within_a_step(
     table: np.ndarray, bits: int, block: int, symmetric: bool
@@ -72,7 +72,7 @@ def test_searching_never_loses_to_the_extremes_and_stays_within_a_step(
     assert np.abs(back - table).max() <= span * 1.001 + 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(arrays(np.uint8, st.tuples(st.integers(1, 4), st.integers(1, 21))), st.sampled_from([2, 4, 8]))
 def test_packing_turns_back(codes: np.ndarray, bits: int) -> None:
     codes = codes & np.uint8(2**bits - 1)

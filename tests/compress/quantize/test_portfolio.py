@@ -14,10 +14,11 @@ from pocketformer.export.inspect_graph import inspect_graph
 from pocketformer.export.onnx_export import export_module
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
+from pocketformer.runtime.manifest import ONNXRUNTIME
 
 Feeds = list[Mapping[str, Any]]
 # The tables of the tiny model, 12 kB, are below the size that is worth quantizing otherwise.
-FAST = [candidate.name for candidate in CANDIDATES if not candidate.slow]
+FAST = [candidate.name for candidate in CANDIDATES if not candidate.slow and candidate.engine == ONNXRUNTIME]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,83 @@
+"""What the rows about the search share: a teacher and what was made of it, in child processes, kept as ``kept`` says.
+
+They run in this environment, with this checkout's package. Of what is kept, how long it took is kept with it; all else
+is measured anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from evidence.devices import INSIDE, installed_versions
+from evidence.runs import WHOLE, Finished
+from evidence.search_peers import PeerRuns
+from evidence.table import EvidenceError
+from evidence.workspace import DEMO_CODE, end_of, run_logged, usable_cores
+from pocketformer.pipeline.demo import DemoInputs, demo_inputs
+
+CORES = 2
+# What decides how these rows end.
+SEARCH_CODE = (*DEMO_CODE, "benchmarks")
+_LIMIT_S = 7200.0
+
+
+class SearchRuns(PeerRuns):
+    """What is made once for the rows of one call."""
+
+    place = "evidence-search"
+
+    def packages(self) -> dict[str, str]:
+        return installed_versions()
+
+    def environment(self) -> dict[str, str]:
+        root = self.repository.root
+        # This checkout's package and no other that is installed.
+        return super().environment() | {"PYTHONPATH": os.pathsep.join((str(root), str(root / "benchmarks")))}
+
+    @cached_property
+    def inputs(self) -> DemoInputs:
+        """The demo's model and questions, fetched where they are not in the cache."""
+        return demo_inputs("trec", say=self.say)
+
+    def teacher(self) -> Path:
+        """The demo's teacher: MiniLM fine-tuned on the questions."""
+        self._run("teacher", "finetune", str(self.inputs.model))
+        return self.folder / "teacher" / "run" / "stages" / "01-finetune" / "model"
+
+    def fast(self) -> Finished:
+        """``pocketformer compress --fast`` of that teacher; ``details``: seconds, exit_code, cores."""
+        details = self._run("fast", "compress", str(self.teacher()), "--fast")
+        return Finished(output=self.folder / "fast" / "run", details=details)
+
+    @cached_property
+    def fast_graph(self) -> dict[str, Any]:
+        """The fast run's model before quantization against its teacher in onnxruntime fp32, measured in this call.
+
+        ``teacher_ms``, ``result_ms``: medians on 8 x 128, timed in turns; ``teacher_accuracy``, ``result_accuracy``:
+        on the ``rows`` test questions.
+        """
+        argv = [sys.executable, str(INSIDE / "fast_graph.py"), str(self.teacher()), str(self.fast().output)]
+        found: dict[str, Any] = json.loads(self.output([*argv, str(self.inputs.test)]).splitlines()[-1])
+        return found
+
+    def _run(self, name: str, verb: str, *arguments: str) -> dict[str, Any]:
+        """A pocketformer run into ``self.folder / name / "run"``, made once."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            log = folder / "log.txt"
+            self.say(f"{name}: pocketformer {verb} ({log})")
+            data = ["--train", str(self.inputs.train), "--test", str(self.inputs.test)]
+            argv = [sys.executable, "-m", "pocketformer", verb, *arguments, *data, "-o", str(folder / "run")]
+            code, seconds = run_logged(
+                argv, log=log, environment=self.environment(), folder=folder, limit_s=_LIMIT_S
+            )
+            if code not in WHOLE or not (folder / "run" / "run.json").is_file():
+                raise EvidenceError(f"pocketformer {verb} ended with exit code {code}: {end_of(log)}")
+            return {"seconds": seconds, "exit_code": code, "cores": usable_cores()}
+
+        return self.once(name, make)

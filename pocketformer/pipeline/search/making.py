@@ -1,0 +1,272 @@
+"""Making one trial: cut, recover, deliver as it would ship, measure. What is whole on disk is not made again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketformer.compress.context import Progress
+from pocketformer.pipeline.artefacts import Artefacts
+from pocketformer.pipeline.context import RunContext, SilentListener
+from pocketformer.pipeline.recipe import plain
+from pocketformer.pipeline.rundir import disk_errors
+from pocketformer.pipeline.search.config import SearchConfig
+from pocketformer.pipeline.search.trials import Trial
+from pocketformer.runtime.errors import RecipeError
+from pocketformer.runtime.manifest import sha256_directory
+
+if TYPE_CHECKING:
+    from pocketformer.compress.distill import DistillConfig
+    from pocketformer.compress.prune.config import PruneConfig
+
+log = logging.getLogger("pocketformer")
+
+_RECORD = "trial.json"
+_VERSION = 1  # of what a trial computes: part of its key
+
+
+class _Forward(SilentListener):
+    """Passes signs of life of a step on as those of the search."""
+
+    def __init__(self, tell: Callable[[Progress], None]) -> None:
+        self._tell = tell
+
+    def stage_progress(self, progress: Progress) -> None:
+        """Pass it on."""
+        self._tell(progress)
+
+
+class Workshop:
+    """Makes the trials of one run, a folder each in ``folder``, which outlives the run.
+
+    ``work`` is a scratch folder; ``on_progress`` hears how the trial at work goes on.
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        context: RunContext,
+        *,
+        folder: Path,
+        work: Path,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._config = config
+        self._context = context
+        self._folder = folder
+        self._work = work
+        self._on_progress = on_progress
+        self.teacher = context.artefacts.teacher or context.artefacts.need("model", verb="search")
+
+    def stroke(self, number: int, depth: int, source: Path, previous_key: str) -> Trial:
+        """Cut stroke number ``depth`` (from 1) out of the model in ``source``, recover it, and measure."""
+        cut = self._config.strokes[depth - 1]
+        return self._trial(number, depth, source, previous_key, cut=cut, training=self._config.recovery)
+
+    def polish(self, number: int, trial: Trial) -> Trial:
+        """Train the model of a trial to the end and measure it again."""
+        source = self.recovered(trial)
+        return self._trial(number, trial.depth, source, trial.key, cut=None, training=self._config.polish)
+
+    def with_vocabulary(self, number: int, trial: Trial, share: float) -> Trial:
+        """Deliver the model of a trial with another share of its vocabulary, and measure it again."""
+        key = _digest([trial.key, share])
+
+        def make(folder: Path) -> Trial:
+            delivered = self._delivered(self.recovered(trial), share, folder)
+            figures = self._measured(delivered, folder / "work")
+            name = f"{trial.name}, {share:.0%} of the vocabulary"
+            return replace(trial, number=number, name=name, key=key, vocabulary=share, **figures)
+
+        return self._whole(number, key, make)
+
+    def recovered(self, trial: Trial) -> Path:
+        """A trial's model with its whole vocabulary, from which one goes on."""
+        return self._place(trial.number) / "recovered"
+
+    def delivered(self, trial: Trial) -> Path:
+        """A trial's model as it would ship, before quantization."""
+        return self._place(trial.number) / "model"
+
+    def graph(self, trial: Trial) -> Path:
+        """A trial's quantized graph."""
+        return self._place(trial.number) / "model.onnx"
+
+    def drop_after(self, number: int) -> None:
+        """Delete the trials of an earlier run numbered above ``number``."""
+        for path in self._folder.glob("*"):
+            if path.name.startswith(".") or (path.name.isdigit() and int(path.name) > number):
+                shutil.rmtree(path, ignore_errors=True)
+
+    @cached_property
+    def base_key(self) -> str:
+        """What all trials depend on: model, teacher, data, seed, lengths, versions. The budget is no part of it."""
+        from pocketformer.pipeline.run import versions
+
+        splits = self._context.need_splits("search")
+        recipe = self._context.recipe
+        texts = [[s.texts, s.labels] for s in (splits.train, splits.validation)]
+        return _digest(
+            [
+                _VERSION,
+                sha256_directory(self._context.artefacts.need("model", verb="search")),
+                sha256_directory(self.teacher),
+                _digest(texts),
+                [recipe.seed, recipe.max_length, self._context.metric, self._context.threads],
+                [self._config.vocabularies[0], self._config.candidates, self._config.rounds],
+                versions(),
+            ]
+        )
+
+    def _place(self, number: int) -> Path:
+        return self._folder / f"{number:02d}"
+
+    def _trial(
+        self,
+        number: int,
+        depth: int,
+        source: Path,
+        previous_key: str,
+        *,
+        cut: PruneConfig | None,
+        training: DistillConfig,
+    ) -> Trial:
+        key = _digest([previous_key or self.base_key, plain(cut), plain(training)])
+        share = self._config.vocabularies[0]
+
+        def make(folder: Path) -> Trial:
+            model = source if cut is None else self._cut(source, cut, folder / "cut")
+            recovered = self._distilled(model, training, folder)
+            delivered = self._delivered(recovered, share, folder)
+            return Trial(
+                number=number,
+                name=f"{depth}{' polished' if cut is None else ''}",
+                depth=depth,
+                polished=cut is None,
+                vocabulary=share,
+                key=key,
+                **self._measured(delivered, folder / "work"),
+            )
+
+        return self._whole(number, key, make)
+
+    def _whole(self, number: int, key: str, make: Callable[[Path], Trial]) -> Trial:
+        """The trial of this number and key from the disk, or made and put there."""
+        found = self._finished(number, key)
+        if found is not None:
+            return found
+        started = time.perf_counter()
+        with self._writing(number) as folder:
+            made = make(folder)
+            trial = replace(made, seconds=round(time.perf_counter() - started, 1))
+            (folder / _RECORD).write_text(json.dumps(trial.to_dict(), indent=2), encoding="utf-8")
+        return trial
+
+    def _finished(self, number: int, key: str) -> Trial | None:
+        try:
+            values = json.loads((self._place(number) / _RECORD).read_text(encoding="utf-8"))
+            trial = Trial.from_dict(values)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return trial if trial.key == key else None
+
+    @contextlib.contextmanager
+    def _writing(self, number: int) -> Iterator[Path]:
+        """A temporary folder that becomes the trial's when the block ends without an error."""
+        final = self._place(number)
+        temporary = final.with_name(f".{final.name}.tmp")
+        with disk_errors(self._folder):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            try:
+                yield temporary
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            for scratch in ("work", "cut"):
+                shutil.rmtree(temporary / scratch, ignore_errors=True)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+
+    def _cut(self, source: Path, cut: PruneConfig, output: Path) -> Path:
+        from pocketformer.compress.prune.step import prune
+
+        return prune(source, cut, self._step(output)).output
+
+    def _distilled(self, source: Path, training: DistillConfig, folder: Path) -> Path:
+        from pocketformer.compress.distill import distill
+
+        return distill(source, training, self._step(folder / "recovered")).output
+
+    def _delivered(self, source: Path, share: float, folder: Path) -> Path:
+        from pocketformer.compress.prune.config import VocabularyConfig
+        from pocketformer.compress.prune.step import prune_vocabulary_step
+
+        config = VocabularyConfig(size=share, replacement="nearest")
+        return prune_vocabulary_step(source, config, self._step(folder / "model")).output
+
+    def _step(self, output: Path) -> Any:
+        step = self._context.step_context(output.parent, verb="search")
+        return replace(
+            step,
+            output=output,
+            work=output.parent / "work",
+            teacher=self.teacher,
+            on_progress=self._on_progress,
+        )
+
+    def _measured(self, model_dir: Path, work: Path) -> dict[str, Any]:
+        """Export, quantize by each of the few candidates, and take the figures of the best."""
+        from pocketformer.compress.models import load_classifier, structure_of
+        from pocketformer.pipeline.graph_stages import QuantizeConfig, default_exporter, export_plain
+        from pocketformer.pipeline.portfolio import Portfolio
+
+        model = load_classifier(model_dir)
+        work.mkdir(parents=True, exist_ok=True)
+        graph, _ = export_plain(
+            model, model_dir, work / "model.onnx", exporter=default_exporter(), context=self._context
+        )
+        artefacts = Artefacts(teacher=self.teacher, model=model_dir, graph=graph)
+        context = replace(self._context, artefacts=artefacts, listener=_Forward(self._on_progress))
+        config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds)
+        portfolio = Portfolio(config, context, graph, work / "candidates")
+        chosen = portfolio.choice.choose(portfolio.measure_all())
+        best, teacher = portfolio.time_against(chosen, self._teacher_graph)
+        if best.path is not None:
+            shutil.copyfile(best.path, model_dir.with_name("model.onnx"))
+        if best.metric is None or portfolio.teacher_metric is None:
+            raise RecipeError("the search judges by validation, which has no rows", hint="Give more data.")
+        return {
+            "layers": tuple((layer.heads, layer.ffn) for layer in structure_of(model).layers),
+            "metric": best.metric,
+            "drop": portfolio.teacher_metric - best.metric,
+            "latency_ms": dict(best.latency_ms),
+            "speedup": {name: teacher.latency_ms[name] / ms for name, ms in best.latency_ms.items()},
+            "file_mb": best.file_mb + portfolio.choice.tokenizer_mb,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "candidate": best.name,
+        }
+
+    @cached_property
+    def _teacher_graph(self) -> Path:
+        """The teacher as fp32 ONNX, beside which every trial is timed."""
+        from pocketformer.compress.models import load_classifier
+        from pocketformer.pipeline.graph_stages import default_exporter, export_plain
+
+        self._work.mkdir(parents=True, exist_ok=True)
+        path = self._work / "teacher.onnx"
+        model = load_classifier(self.teacher)
+        return export_plain(model, self.teacher, path, exporter=default_exporter(), context=self._context)[0]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

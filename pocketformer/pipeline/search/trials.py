@@ -1,0 +1,179 @@
+"""What the search knows of its trials, and the rules by which it judges them: figures in, decisions out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pocketformer.pipeline.limits import broken_limits
+from pocketformer.pipeline.recipe import BudgetSection
+from pocketformer.report.front import non_dominated
+
+_ROUNDING = 1e-9
+# Models within this many times the fastest one's time count as equally fast.
+_AS_FAST = 1.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One model that the search made, and what was measured of it.
+
+    ``number`` counts from 1 in the order of making and names the folder; ``depth`` is how many strokes led to it;
+    ``polished``: trained to the end; ``vocabulary``: share of the embedding rows that stayed. ``metric`` and ``drop``
+    (against the teacher) are of validation, fractions of 1; ``latency_ms`` p50 by workload and ``speedup`` over the
+    teacher in onnxruntime fp32, timed in turns with it; ``file_mb`` is graph and tokenizer. ``layers``: heads and
+    feed-forward width of each.
+    """
+
+    number: int
+    name: str
+    depth: int
+    polished: bool
+    vocabulary: float
+    layers: tuple[tuple[int, int], ...]
+    metric: float
+    drop: float
+    latency_ms: Mapping[str, float]
+    speedup: Mapping[str, float]
+    file_mb: float
+    parameters: int
+    candidate: str
+    seconds: float = 0.0
+    key: str = ""
+    smoothed_drop: float | None = None
+
+    @property
+    def speed(self) -> float:
+        """Geometric mean of the medians over the workloads, in ms: no workload may be bought with another."""
+        return float(np.exp(np.mean(np.log(list(self.latency_ms.values())))))
+
+    @property
+    def judged_drop(self) -> float:
+        """The drop by which it is judged: smoothed over its like where it has some."""
+        return self.drop if self.smoothed_drop is None else self.smoothed_drop
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Trial:
+        """The inverse of ``to_dict``; ``TypeError`` or ``KeyError`` for what is none."""
+        layers = tuple((int(heads), int(width)) for heads, width in values["layers"])
+        return cls(**{**values, "layers": layers})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What the search has come to: the trial to take, whether it keeps the budget, and what is missing if not."""
+
+    trial: Trial
+    kept: bool
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A budget, applied to trials."""
+
+    budget: BudgetSection
+
+    def missing(self, trial: Trial) -> tuple[str, ...]:
+        """Which limits a trial breaks, each in words with both numbers; empty: it keeps the budget."""
+        return broken_limits(
+            self.budget, drop=trial.judged_drop, latency_ms=trial.latency_ms, size_mb=trial.file_mb
+        )
+
+    def judge(self, trials: Sequence[Trial]) -> Judgement:
+        """The best of the trials.
+
+        Of those within the budget the fastest, and of those about as fast, whose order is the clock's noise, the one
+        that drops least; where the drop has no limit the most accurate. When none keeps it: the fastest that keeps the
+        drop, or else the one that drops least. ``ValueError`` without trials.
+        """
+        if not trials:
+            raise ValueError("there is no trial to judge")
+        within = [t for t in trials if not self.missing(t)]
+        if within:
+            if self.budget.max_drop is not None:
+                fastest = min(t.speed for t in within)
+                within = [t for t in within if t.speed <= fastest * _AS_FAST]
+            return Judgement(trial=min(within, key=lambda t: (t.judged_drop, t.speed)), kept=True)
+        limit = self.budget.max_drop
+        accurate = [t for t in trials if limit is not None and t.judged_drop <= limit + _ROUNDING]
+        workload = self.budget.latency_workload
+        if accurate:
+            nearest = min(accurate, key=lambda t: t.latency_ms.get(workload, t.speed))
+        else:
+            nearest = min(trials, key=lambda t: (t.judged_drop, t.speed))
+        return Judgement(trial=nearest, kept=False, missing=self.missing(nearest))
+
+    def without(self, *limits: str) -> Rules:
+        """The same budget without these limits."""
+        return Rules(self.budget.model_copy(update=dict.fromkeys(limits)))
+
+    def is_fast(self, trial: Trial) -> bool:
+        """Whether a trial keeps what training and a smaller vocabulary cannot mend."""
+        return not self.without("max_drop", "max_size_mb").missing(trial)
+
+
+def smoothed(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with drops that never fall from stroke to stroke, by isotonic regression among their like.
+
+    On a few hundred rows the drop of one model has a standard error of about a point. Models of one chain, each cut
+    out of the one before, get worse and not better, so what each shows says something of its neighbours (Barlow,
+    Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions). Polished ones and others, and
+    those of another vocabulary, are smoothed apart.
+    """
+    out = list(trials)
+    for kind in {(t.polished, t.vocabulary) for t in trials}:
+        alike = (i for i, t in enumerate(trials) if (t.polished, t.vocabulary) == kind)
+        like = sorted(alike, key=lambda i: trials[i].depth)
+        for index, value in zip(like, isotonic([trials[i].drop for i in like]), strict=True):
+            out[index] = replace(out[index], smoothed_drop=value)
+    return out
+
+
+def isotonic(values: Sequence[float]) -> list[float]:
+    """The non-decreasing sequence nearest to ``values`` in least squares: pool adjacent violators."""
+    from sklearn.isotonic import isotonic_regression
+
+    return [float(v) for v in isotonic_regression(np.asarray(values, dtype=np.float64))] if values else []
+
+
+def on_front(trials: Sequence[Trial]) -> list[bool]:
+    """Which trials no other beats in drop, speed and size together."""
+    return non_dominated([(t.drop, t.speed, t.file_mb) for t in trials])
+
+
+def worth_polishing(trials: Sequence[Trial], rules: Rules, hope: Callable[[Trial], float]) -> Trial | None:
+    """The trial to train to the end next; None when no further one promises anything.
+
+    ``hope``: by how much training to the end may be expected to lower a trial's drop. The fastest one whose drop less
+    that is within the budget comes first, or where there is none the one that drops least. What was polished
+    teaches: nothing faster than one that failed for its drop is tried, and nothing slower than one that kept the
+    budget.
+    """
+    rules = rules.without("max_size_mb")
+    limit = rules.budget.max_drop
+    done = [t for t in trials if t.polished]
+    failed = [t.depth for t in done if limit is not None and t.judged_drop > limit + _ROUNDING]
+    kept = [t.depth for t in done if not rules.missing(t)]
+    lowest = max(kept, default=0)
+    highest = min(failed, default=max((t.depth for t in trials), default=0) + 1)
+    open_ = [
+        t
+        for t in trials
+        if not t.polished and t.depth not in {d.depth for d in done} and lowest < t.depth < highest
+    ]
+    if limit is None:  # accuracy is what counts: the slowest that is fast enough
+        fitting = [t for t in open_ if rules.is_fast(t)]
+        return max(fitting, key=lambda t: t.speed) if fitting and not done else None
+    open_ = [t for t in open_ if rules.is_fast(t)] or open_
+    promising = [t for t in open_ if t.judged_drop - hope(t) <= limit + _ROUNDING]
+    if promising:
+        return min(promising, key=lambda t: t.speed)
+    return min(open_, key=lambda t: (t.judged_drop, t.speed)) if open_ and not done else None

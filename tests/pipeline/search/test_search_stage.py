@@ -1,0 +1,129 @@
+"""The search on a tiny model: its trials are real, cut, trained, exported, quantized and timed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pocketformer.pipeline.context import SilentListener
+from pocketformer.pipeline.recipe import Recipe
+from pocketformer.pipeline.run import RunResult, run
+from pocketformer.runtime.model import load
+
+_BRIEF = {"augmentation": {"copies": 1}, "training": {"epochs": 1, "batch_size": 16}}
+_SEARCH = {
+    "strokes": [{"heads": 2, "ffn": 32}, {"layers": 2, "ffn": 16}],
+    "recovery": _BRIEF,
+    "polish": {**_BRIEF, "training": {"epochs": 2, "batch_size": 16}},
+    "vocabularies": [0.9, 0.6],
+    "candidates": ["dynamic-plain-reduced"],
+    "rounds": 1,
+    "polished": 1,
+}
+
+
+class _Stop(SilentListener):
+    """Interrupts a run when so many trials are made; counts those that were told."""
+
+    def __init__(self, after: int = 99) -> None:
+        self.after = after
+        self.told: list[int] = []
+
+    def trials(self, trials: Any, best: Any) -> None:
+        self.told.append(len(trials))
+        if len(trials) >= self.after:
+            raise KeyboardInterrupt
+
+
+def _recipe(base: Recipe, *, budget: dict[str, Any], tail: tuple[Any, ...] = (), **search: Any) -> Recipe:
+    values = base.model_dump(mode="json", exclude={"steps", "choices", "budget"})
+    return Recipe.from_mapping(
+        {**values, "budget": budget, "steps": [{"search": {**_SEARCH, **search}}, *tail]}
+    )
+
+
+def _record(result: RunResult) -> dict[str, Any]:
+    return dict(next(r for r in result.records if r["name"] == "search"))
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Path]:
+    """A run that was stopped after its first trial: the recipe, its directory, and the bundle that was there then."""
+    output = tmp_path_factory.mktemp("search") / "out"
+    recipe = _recipe(tiny_recipe, budget={"max_drop": 1.0})
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, output, listener=_Stop(after=1))
+    return recipe, output, output / "bundles" / "cpu"
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_where_it_was_stopped(
+    interrupted: tuple[Recipe, Path, Path], tiny_recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe, output, bundle = interrupted
+    assert load(bundle).predict(["where is paris ?"])[0].label
+    first = output / "search" / "01" / "trial.json"
+    made = first.stat().st_mtime_ns
+    listener = _Stop()
+    result = run(recipe, output, listener=listener)
+    assert first.stat().st_mtime_ns == made
+    assert listener.told == [1, 2, 3]
+    record = _record(result)
+    trials = record["details"]["trials"]
+    assert [(t["depth"], t["polished"]) for t in trials] == [(1, False), (2, False), (2, True)]
+    assert [len(t["layers"]) for t in trials] == [3, 2, 2]
+    assert [tuple(layer) for layer in trials[1]["layers"]] == [(2, 16), (2, 16)]
+    assert sum(t["taken"] for t in trials) == 1
+    assert all(set(t["latency_ms"]) == set(t["speedup"]) == {"real", "1x32"} for t in trials)
+    taken = next(t for t in trials if t["taken"])
+    assert record["choices"]["search"] == {key: taken[key] for key in ("polished", "vocabulary")} | {
+        "strokes": taken["depth"]
+    }
+    assert result.artefacts.model is not None
+
+    # Another budget is answered from the same trials; one that nothing keeps by the nearest of them.
+    impossible = _recipe(tiny_recipe, budget={"max_drop": 1.0, "max_latency_ms": 1e-6})
+    answer = run(impossible, output, force=True, listener=_Stop())
+    assert first.stat().st_mtime_ns == made
+    assert any("none keeps the budget" in note and "are allowed" in note for note in _record(answer)["notes"])
+
+    # What is too large is delivered with less of its vocabulary.
+    size = taken["file_mb"]
+    smaller = run(
+        _recipe(tiny_recipe, budget={"max_drop": 1.0, "max_size_mb": size * 0.9}), output, force=True
+    )
+    shrunk = _record(smaller)["details"]["trials"][-1]
+    assert (shrunk["vocabulary"], shrunk["depth"], shrunk["polished"]) == (
+        0.6,
+        taken["depth"],
+        taken["polished"],
+    )
+    assert shrunk["parameters"] < taken["parameters"]
+    assert shrunk["key"] not in {t["key"] for t in trials}
+
+    # The resolved recipe makes only what leads to what was taken, without a judgement.
+    resolved = Recipe.from_file(output / "recipe.yaml")
+    chosen = {"strokes": 1, "polished": True}
+    again = run(resolved.model_copy(update={"choices": {"search": chosen}}), tmp_path / "again")
+    made_again = _record(again)["details"]["trials"]
+    assert [(t["depth"], t["polished"]) for t in made_again] == [(1, False), (1, True)]
+    assert made_again[-1]["taken"]
+
+
+def test_a_search_that_is_out_of_time_delivers_what_it_has(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = _recipe(
+        tiny_recipe,
+        budget={"max_drop": 1.0},
+        tail=("export", {"quantize": {"candidates": ["fp32"], "rounds": 1}}, {"bundle": {"golden": 2}}),
+        time_limit_s=0.001,
+    )
+    result = run(recipe, tmp_path / "out")
+    record = _record(result)
+    assert record["metrics"]["trials"] == 1
+    assert "the time limit ended the search before it was through" in record["notes"]
+    assert load(result.bundles["cpu"]).predict(["a cat"])[0].label
+    whole = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert [stage["name"] for stage in whole["stages"]] == ["search", "export", "quantize", "bundle"]

@@ -1,0 +1,152 @@
+"""The rules of the search over made-up trials: nothing is measured here."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pocketformer.pipeline.recipe import BudgetSection
+from pocketformer.pipeline.search.trials import (
+    Rules,
+    Trial,
+    isotonic,
+    on_front,
+    smoothed,
+    worth_polishing,
+)
+
+
+def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: float = 5.0) -> Trial:
+    return Trial(
+        number=depth + 10 * polished,
+        name=str(depth),
+        depth=depth,
+        polished=polished,
+        vocabulary=0.7,
+        layers=((2, 8),),
+        metric=0.95 - drop,
+        drop=drop,
+        latency_ms={"real": ms, "8x128": ms * 20},
+        speedup={"real": 8 / ms, "8x128": 8 / ms},
+        file_mb=size,
+        parameters=1000,
+        candidate="dynamic-plain",
+        seconds=60.0,
+    )
+
+
+def _rules(**budget: Any) -> Rules:
+    return Rules(BudgetSection(**budget))
+
+
+CHAIN = [_trial(1, 0.002, 4.0, size=9.0), _trial(2, 0.012, 2.0, size=7.0), _trial(3, 0.05, 1.0, size=5.0)]
+
+
+def test_a_trial_is_read_back_as_it_was_written() -> None:
+    assert Trial.from_dict(CHAIN[0].to_dict()) == CHAIN[0]
+    with pytest.raises((TypeError, KeyError)):
+        Trial.from_dict({"number": 1})
+
+
+@pytest.mark.parametrize(
+    ("budget", "taken", "kept"),
+    [
+        ({"max_drop": 0.01}, 1, True),
+        ({"max_drop": 0.02}, 2, True),
+        ({"max_drop": 0.1}, 3, True),
+        ({"max_drop": None, "max_latency_ms": 2.5}, 2, True),
+        ({"max_drop": None, "max_latency_ms": 41, "latency_workload": "8x128"}, 2, True),
+        ({"max_drop": None, "max_size_mb": 6}, 3, True),
+        # Nothing fits: the fastest that keeps the drop, or else what drops least.
+        ({"max_drop": 0.02, "max_latency_ms": 1.5}, 2, False),
+        ({"max_drop": 0.001}, 1, False),
+    ],
+)
+def test_the_best_for_a_budget(budget: dict[str, Any], taken: int, kept: bool) -> None:
+    judgement = _rules(**budget).judge(CHAIN)
+    assert (judgement.trial.depth, judgement.kept) == (taken, kept)
+    assert bool(judgement.missing) is not kept
+
+
+def test_of_models_about_as_fast_the_most_accurate_is_taken() -> None:
+    polished = replace(
+        CHAIN[1], number=12, polished=True, drop=0.006, latency_ms={"real": 2.1, "8x128": 42.0}
+    )
+    assert _rules(max_drop=0.02).judge([*CHAIN, polished]).trial == polished
+    slower = replace(polished, latency_ms={"real": 2.3, "8x128": 46.0})
+    assert _rules(max_drop=0.02).judge([*CHAIN, slower]).trial == CHAIN[1]
+
+
+def test_what_is_missing_is_told_with_both_numbers() -> None:
+    (missing,) = _rules(max_drop=0.02, max_latency_ms=30, latency_workload="8x128").judge(CHAIN).missing
+    assert missing == "takes 40.00 ms on 8x128, 30 are allowed"
+    with pytest.raises(ValueError, match="no trial"):
+        _rules().judge([])
+
+
+@given(st.lists(st.integers(0, 6), max_size=5))
+def test_isotonic_regression_against_brute_force(values: list[int]) -> None:
+    """Every non-decreasing sequence of block means is tried: the optimum is one of them."""
+    found = isotonic(values)
+    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(found))
+    best = float("inf")
+    for cuts in itertools.product((False, True), repeat=max(0, len(values) - 1)):
+        edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(values)]
+        fit = [np.mean(values[a:b]) for a, b in itertools.pairwise(edges) for _ in range(a, b)]
+        if all(a <= b + 1e-12 for a, b in itertools.pairwise(fit)):
+            best = min(best, float(np.sum((np.asarray(fit) - values) ** 2)))
+    assert float(np.sum((np.asarray(found) - values) ** 2)) == pytest.approx(
+        best if values else 0.0, abs=1e-9
+    )
+
+
+def test_a_lucky_trial_is_judged_with_its_like() -> None:
+    """Half the cuts cannot cost more than all of them; what was trained longer is no like."""
+    trials = smoothed(
+        [_trial(1, 0.02, 4.0), _trial(2, 0.01, 2.0), _trial(3, 0.03, 1.0), _trial(3, 0.0, 1.0, polished=True)]
+    )
+    assert [t.judged_drop for t in trials] == pytest.approx([0.015, 0.015, 0.03, 0.0])
+    assert trials[1].drop == 0.01
+
+
+def test_the_front() -> None:
+    beaten = _trial(4, 0.06, 1.1)
+    assert on_front([*CHAIN, beaten]) == [True, True, True, False]
+
+
+def _hope(trial: Trial) -> float:
+    return min(0.03, 0.6 * trial.judged_drop)
+
+
+def test_the_fastest_that_may_come_back_is_trained_first() -> None:
+    rules = _rules(max_drop=0.02)
+    first = worth_polishing(CHAIN, rules, _hope)
+    assert first == CHAIN[2]
+    failed = [*CHAIN, replace(CHAIN[2], polished=True, number=13, drop=0.03)]
+    assert worth_polishing(failed, rules, _hope) == CHAIN[1]
+    kept = [*failed, replace(CHAIN[1], polished=True, number=12, drop=0.01)]
+    assert worth_polishing(kept, rules, _hope) is None
+
+
+def test_nothing_slower_than_what_keeps_the_budget_is_trained() -> None:
+    kept = [*CHAIN, replace(CHAIN[2], polished=True, number=13, drop=0.01)]
+    assert worth_polishing(kept, _rules(max_drop=0.02), _hope) is None
+
+
+def test_without_hope_the_one_that_drops_least_is_trained() -> None:
+    assert worth_polishing(CHAIN, _rules(max_drop=0.0), lambda trial: 0.0) == CHAIN[0]
+    done = [*CHAIN, replace(CHAIN[0], polished=True, number=11)]
+    assert worth_polishing(done, _rules(max_drop=0.0), lambda trial: 0.0) is None
+
+
+def test_without_a_limit_of_the_drop_the_slowest_that_is_fast_enough_is_trained() -> None:
+    rules = _rules(max_drop=None, max_latency_ms=2.5)
+    assert worth_polishing(CHAIN, rules, _hope) == CHAIN[1]
+    assert worth_polishing([*CHAIN, replace(CHAIN[1], polished=True)], rules, _hope) is None
+    assert worth_polishing(CHAIN, _rules(max_drop=None, max_latency_ms=0.1), _hope) is None
