@@ -109,7 +109,8 @@ def _single_inputs(weight: Floats, inverse: Floats) -> RemovalPath:
         steps = min(_DEFERRED, names.size)
         changes = np.zeros((steps, names.size))  # u of each removal
         shares = np.zeros((weight.shape[0], steps))  # v of each removal
-        diagonal = inverse.diagonal().copy()
+        least = 1e-12 * float(inverse.diagonal().max())
+        diagonal = np.maximum(inverse.diagonal(), least)
         norms = np.einsum("ij,ij->j", weight, weight)
         stays = np.ones(names.size, dtype=bool)
         for step in range(steps):
@@ -121,7 +122,8 @@ def _single_inputs(weight: Floats, inverse: Floats) -> RemovalPath:
             along = share @ weight - (share @ shares[:, :step]) @ changes[:step]  # v^T W, column by column
             rise = float(share @ share)
             norms = np.maximum(norms - 2 * change * along + np.square(change) * rise, 0.0)
-            diagonal = diagonal - np.square(change)
+            # Where structures nearly repeat each other, cancellation would leave it at or below nothing.
+            diagonal = np.maximum(diagonal - np.square(change), least)
             changes[step], shares[:, step] = change, share
             stays[gone] = False
             order.append(int(names[gone]))

@@ -232,7 +232,7 @@ def candidate_by_name(name: str) -> Candidate:
     near = difflib.get_close_matches(name, names, n=1)
     raise InputError(
         f"there is no quantization candidate {name!r}",
-        hint=(f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(names)}.",
+        hint=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}.",
     )
 
 
