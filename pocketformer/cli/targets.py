@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from pocketformer.cli.options import PATH, device_options, json_option, reached, verbose_option
+from pocketformer.cli.output import write_file
+
+if TYPE_CHECKING:
+    from pocketformer.targets.profile import TargetProfile
 
 
 @click.group("targets")
@@ -54,23 +58,37 @@ def show_command(target: str, as_json: bool) -> None:
 
 @command.command("probe")
 @click.argument("address", required=False, metavar="[gpu|ssh://user@host[:port]]")
+@click.option("--profile", type=PATH, help="Write it as a profile to this file, for --target.")
 @device_options
 @json_option
 @verbose_option
-def probe_command(address: Optional[str], as_json: bool, **values: Any) -> None:
+def probe_command(address: Optional[str], profile: Optional[Path], as_json: bool, **values: Any) -> None:
     """What this machine has, its NVIDIA GPUs included, those alone (gpu), or what a device reached over SSH has."""
     given = reached(values)
+    if profile is not None and (profile.exists() or profile.suffix not in (".yaml", ".yml")):
+        why = "is there already" if profile.exists() else "does not end in .yaml"
+        raise click.UsageError(f"{profile} {why}; choose another name for the profile.")
     if address == "gpu":
         from pocketformer.targets.nvml import probe_gpus
 
-        _print({"gpus": probe_gpus()}, as_json)
+        gpus = probe_gpus()
+        _print({"gpus": gpus}, as_json)
+        if profile is not None:
+            from pocketformer.targets.probed_profile import profile_of_gpu
+
+            _write_profile(profile_of_gpu(gpus[0]), profile)
         return
     if address is None:
         if given:
             raise click.UsageError("these options need the address of a device, such as ssh://user@host.")
         from pocketformer.targets.machine import probe_machine
 
-        _print(probe_machine(), as_json)
+        facts = probe_machine()
+        _print(facts, as_json)
+        if profile is not None:
+            from pocketformer.targets.probed_profile import profile_of
+
+            _write_profile(profile_of(facts), profile)
         return
     from pocketformer.targets.remote import RemoteDevice
     from pocketformer.targets.ssh import SshOptions
@@ -80,6 +98,18 @@ def probe_command(address: Optional[str], as_json: bool, **values: Any) -> None:
     with device:
         facts = device.probe()
     _print(facts, as_json)
+    if profile is not None:
+        from pocketformer.targets.probed_profile import profile_of
+
+        _write_profile(profile_of(facts, reach=address), profile)
+
+
+def _write_profile(found: TargetProfile, path: Path) -> None:
+    import yaml
+
+    values = {name: value for name, value in found.to_dict().items() if value not in (None, [], ())}
+    write_file(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+    click.echo(f"Wrote {path}: complete it (power modes, precisions), then use --target {path}", err=True)
 
 
 def _warn(event: Mapping[str, Any]) -> None:
