@@ -55,7 +55,8 @@ class SearchRuns(PeerRuns):
 
     def teacher(self) -> Path:
         """The demo's teacher: MiniLM fine-tuned on the questions."""
-        return self.demo().output / "stages" / "01-finetune" / "model"
+        self._run("teacher", "finetune", str(self.inputs.model))
+        return self.folder / "teacher" / "run" / "stages" / "01-finetune" / "model"
 
     def search(self) -> Finished:
         """``pocketformer compress --search`` of that teacher for the usual point; ``details`` as of ``fast``."""

@@ -79,3 +79,7 @@ def test_the_run_is_made_once_from_the_teacher(tmp_path: Path, monkeypatch: pyte
     assert verbs == ["finetune", "compress"]
     assert called[1][4] == str(search.folder / "teacher" / "run" / "stages" / "01-finetune" / "model")
     assert "--fast" in called[1]
+    assert search.search().output != search.demo_run()
+    # The teacher is there; the demo starts from the model as it is.
+    assert ["--search" in argv for argv in called[2:]] == [True, False]
+    assert called[3][4] == "minilm"
