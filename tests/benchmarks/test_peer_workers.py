@@ -87,13 +87,19 @@ def test_a_worker_that_fails_says_how(workers: Workers, way: str, limit_s: float
         workers(way).ask({"do": "load"}, limit_s=limit_s)
 
 
-def test_a_worker_at_rest_is_seen_to_use_no_processor(workers: Workers) -> None:
+def test_what_a_worker_computes_while_others_have_their_turn_is_added_up(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = workers("good")
     worker.ask({"do": "time"}, limit_s=60)
+    # Threads that still spin, then rest; a fifth of a second more until it is asked again.
+    monkeypatch.setattr("peers.worker_process._SETTLE_LIMIT_S", 600.0)
+    readings = iter([1.0, 1.4, 1.5, 1.5, 1.7])
+    monkeypatch.setattr(worker, "_cpu_s", lambda: next(readings))
     worker.settle()
     worker.ask({"do": "time"}, limit_s=60)
+    assert worker.idle_cpu_s == pytest.approx(0.2)
     assert worker.idle_s > 0
-    assert worker.idle_cpu_s == 0
 
 
 def test_each_has_its_turn_and_another_one_begins_in_each_round(workers: Workers, tmp_path: Path) -> None:
@@ -117,13 +123,15 @@ def test_each_has_its_turn_and_another_one_begins_in_each_round(workers: Workers
 @pytest.mark.parametrize("way", ["crash", "silent", "refuse"])
 def test_one_that_fails_leaves_the_others_alone(workers: Workers, tmp_path: Path, way: str) -> None:
     pair = {"good": workers("good"), "bad": workers(way)}
+    pair["good"].ask({"do": "load"}, limit_s=60)
     samples, path = Samples(key="k"), tmp_path / "samples.json"
-    assert take_turns(pair, samples, path, rounds=2, calls=CALLS, limit_s=2.0)
+    limit_s = 5.0 if way == "silent" else 60.0
+    assert take_turns(pair, samples, path, rounds=2, calls=CALLS, limit_s=limit_s)
     assert list(samples.errors) == ["bad"]
     assert samples.errors["bad"].startswith("while timed on real: ")
     assert list(samples.seconds) == ["good"]
     assert len(samples.seconds["good"]["real"]) == 4
-    assert len([order for order in workers.orders() if order[0] == way]) == 1
+    assert len([order for order in workers.orders() if order[0] == way]) <= 1
 
 
 def test_what_was_timed_is_kept_and_gone_on_with(workers: Workers, tmp_path: Path) -> None:
