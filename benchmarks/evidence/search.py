@@ -16,7 +16,7 @@ from typing import Any
 from evidence.devices import INSIDE, installed_versions
 from evidence.runs import WHOLE, Finished
 from evidence.search_peers import PeerRuns
-from evidence.table import EvidenceError
+from evidence.table import EvidenceError, Measured
 from evidence.workspace import DEMO_CODE, end_of, run_logged, usable_cores
 from pocketformer.pipeline.demo import DemoInputs, demo_inputs
 
@@ -95,3 +95,20 @@ class SearchRuns(PeerRuns):
             return {"seconds": seconds, "exit_code": code, "cores": usable_cores()}
 
         return self.once(name, make)
+
+
+def stage_of(run: Finished, name: str) -> dict[str, Any]:
+    """The record of one stage of a run; ``EvidenceError`` when it had other cores than the claims are for."""
+    if run.details["cores"] != CORES:
+        raise EvidenceError(f"the run had {run.details['cores']} cores, the claim is for {CORES}")
+    stages = json.loads((run.output / "run.json").read_text(encoding="utf-8"))["stages"]
+    record: dict[str, Any] = next(stage for stage in stages if stage["name"] == name)
+    return record
+
+
+def drop_on_test(run: Finished) -> Measured:
+    """How much accuracy the bundle of a run loses on test, by its report."""
+    result = run.device.result
+    if result is None or result.drop is None:
+        raise EvidenceError("the report has no drop")
+    return Measured(value=result.drop, how=f"report.json of the run, {result.file_mb:.1f} MB")

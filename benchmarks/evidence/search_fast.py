@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from evidence.search import CORES, SearchRuns
-from evidence.table import EvidenceError, Measured, Row
+from evidence.search import SearchRuns, drop_on_test, stage_of
+from evidence.table import Measured, Row
 
 
 def speedup(runs: SearchRuns) -> Measured:
@@ -29,19 +27,13 @@ def drop(runs: SearchRuns) -> Measured:
 
 def shipped_drop(runs: SearchRuns) -> Measured:
     """How much accuracy the run's bundle loses on test."""
-    result = runs.fast().device.result
-    if result is None or result.drop is None:
-        raise EvidenceError("the report has no drop")
-    return Measured(value=result.drop, how=f"report.json of the run, {result.file_mb:.1f} MB")
+    return drop_on_test(runs.fast())
 
 
 def seconds(runs: SearchRuns) -> Measured:
     """How long the search took."""
     run = runs.fast()
-    if run.details["cores"] != CORES:
-        raise EvidenceError(f"the run had {run.details['cores']} cores, the claim is for {CORES}")
-    stages = json.loads((run.output / "run.json").read_text(encoding="utf-8"))["stages"]
-    pruning = next(stage for stage in stages if stage["name"] == "prune")
+    pruning = stage_of(run, "prune")
     how = (
         f"the prune stage, {pruning['metrics']['trials']:.0f} trials; the whole run with export, quantization and "
         f"measuring took {run.details['seconds']:.0f} s; made {run.details['made']}"
