@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
+import json
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -210,6 +212,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys: the same for what is the same."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _without_defaults(config: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -17,7 +16,7 @@ from pocketformer.pipeline.context import Listener, Made, RunContext, SilentList
 from pocketformer.pipeline.fleet import lacking_gpu, places_of, threads_here
 from pocketformer.pipeline.inputs import load_splits, resolve_inputs, with_teacher_labels
 from pocketformer.pipeline.preflight import preflight
-from pocketformer.pipeline.recipe import Recipe, StepSection, plain
+from pocketformer.pipeline.recipe import Recipe, StepSection, digest, plain
 from pocketformer.pipeline.rundir import RunDirectory
 from pocketformer.pipeline.steps import Step, step_by_name
 from pocketformer.runtime.engine import available_cores
@@ -124,7 +123,7 @@ def recipe_id(recipe: Recipe, data_id: str) -> str:
         "steps": [[step.name, plain(step.config)] for step in recipe.steps],
         "data": data_id,
     }
-    return _digest(values)
+    return digest(values)
 
 
 def versions(names: tuple[str, ...] = _VERSIONED) -> dict[str, str]:
@@ -144,7 +143,7 @@ def _run_stages(context: RunContext, data_id: str) -> None:
     identity = recipe_id(recipe, data_id)
     _write_run(context, identity)
     context.listener.run_started([step.name for step in recipe.steps])
-    key = _digest(
+    key = digest(
         [data_id, _model_id(context.artefacts), recipe.seed, recipe.max_length, context.metric, versions()]
     )
     anew = False
@@ -203,7 +202,7 @@ def _stage_key(step: Step, section: StepSection, previous: str, context: RunCont
     judges = step.name in ("search", "quantize", "bench", "report")
     judges = judges or getattr(section.config, "cost", None) == "budget"
     budget = context.recipe.budget.model_dump(mode="json") if judges else None
-    return _digest(
+    return digest(
         [
             step.name,
             step.version,
@@ -253,10 +252,6 @@ def _model_id(artefacts: Artefacts) -> str:
     if source is None:
         return ""
     return sha256_directory(source) if source.is_dir() else sha256_file(source)
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _limit_threads(threads: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import shutil
@@ -14,10 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketformer.compress.context import Progress
 from pocketformer.pipeline.artefacts import Artefacts
-from pocketformer.pipeline.context import RunContext, SilentListener
-from pocketformer.pipeline.recipe import plain
+from pocketformer.pipeline.context import RunContext
+from pocketformer.pipeline.recipe import digest, plain
 from pocketformer.pipeline.rundir import disk_errors
 from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.pipeline.search.trials import Trial
@@ -31,40 +29,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 _RECORD = "trial.json"
-_VERSION = 1  # of what a trial computes: part of its key
-
-
-class _Forward(SilentListener):
-    """Passes signs of life of a step on as those of the search."""
-
-    def __init__(self, tell: Callable[[Progress], None]) -> None:
-        self._tell = tell
-
-    def stage_progress(self, progress: Progress) -> None:
-        """Pass it on."""
-        self._tell(progress)
+_VERSION = 2  # of what a trial computes: part of its key
 
 
 class Workshop:
     """Makes the trials of one run, a folder each in ``folder``, which outlives the run.
 
-    ``work`` is a scratch folder; ``on_progress`` hears how the trial at work goes on.
+    ``work`` is a scratch folder.
     """
 
-    def __init__(
-        self,
-        config: SearchConfig,
-        context: RunContext,
-        *,
-        folder: Path,
-        work: Path,
-        on_progress: Callable[[Progress], None],
-    ) -> None:
+    def __init__(self, config: SearchConfig, context: RunContext, *, folder: Path, work: Path) -> None:
         self._config = config
         self._context = context
         self._folder = folder
         self._work = work
-        self._on_progress = on_progress
         self.teacher = context.artefacts.teacher or context.artefacts.need("model", verb="search")
 
     def stroke(self, number: int, depth: int, source: Path, previous_key: str) -> Trial:
@@ -79,7 +57,7 @@ class Workshop:
 
     def with_vocabulary(self, number: int, trial: Trial, share: float) -> Trial:
         """Deliver the model of a trial with another share of its vocabulary, and measure it again."""
-        key = _digest([trial.key, share])
+        key = digest([trial.key, share])
 
         def make(folder: Path) -> Trial:
             delivered = self._delivered(self.recovered(trial), share, folder)
@@ -115,12 +93,12 @@ class Workshop:
         splits = self._context.need_splits("search")
         recipe = self._context.recipe
         texts = [[s.texts, s.labels] for s in (splits.train, splits.validation)]
-        return _digest(
+        return digest(
             [
                 _VERSION,
                 sha256_directory(self._context.artefacts.need("model", verb="search")),
                 sha256_directory(self.teacher),
-                _digest(texts),
+                digest([texts, splits.unlabeled]),
                 [recipe.seed, recipe.max_length, self._context.metric, self._context.threads],
                 [self._config.vocabularies[0], self._config.candidates, self._config.rounds],
                 versions(),
@@ -140,7 +118,7 @@ class Workshop:
         cut: PruneConfig | None,
         training: DistillConfig,
     ) -> Trial:
-        key = _digest([previous_key or self.base_key, plain(cut), plain(training)])
+        key = digest([previous_key or self.base_key, plain(cut), plain(training)])
         share = self._config.vocabularies[0]
 
         def make(folder: Path) -> Trial:
@@ -216,13 +194,7 @@ class Workshop:
 
     def _step(self, output: Path) -> Any:
         step = self._context.step_context(output.parent, verb="search")
-        return replace(
-            step,
-            output=output,
-            work=output.parent / "work",
-            teacher=self.teacher,
-            on_progress=self._on_progress,
-        )
+        return replace(step, output=output, work=output.parent / "work", teacher=self.teacher)
 
     def _measured(self, model_dir: Path, work: Path) -> dict[str, Any]:
         """Export, quantize by each of the few candidates, and take the figures of the best."""
@@ -236,7 +208,7 @@ class Workshop:
             model, model_dir, work / "model.onnx", exporter=default_exporter(), context=self._context
         )
         artefacts = Artefacts(teacher=self.teacher, model=model_dir, graph=graph)
-        context = replace(self._context, artefacts=artefacts, listener=_Forward(self._on_progress))
+        context = replace(self._context, artefacts=artefacts)
         config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds)
         portfolio = Portfolio(config, context, graph, work / "candidates")
         chosen = portfolio.choice.choose(portfolio.measure_all())
@@ -266,7 +238,3 @@ class Workshop:
         path = self._work / "teacher.onnx"
         model = load_classifier(self.teacher)
         return export_plain(model, self.teacher, path, exporter=default_exporter(), context=self._context)[0]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

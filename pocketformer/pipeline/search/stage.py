@@ -128,7 +128,6 @@ class _Search:
             context,
             folder=context.directory.path / FOLDER,
             work=self._work,
-            on_progress=context.listener.stage_progress,
         )
 
     def run(self) -> Judgement:

@@ -129,3 +129,19 @@ def test_a_search_that_is_out_of_time_delivers_what_it_has(tiny_recipe: Recipe, 
     assert load(result.bundles["cpu"]).predict(["a cat"])[0].label
     whole = json.loads((tmp_path / "out" / "run.json").read_text())
     assert [stage["name"] for stage in whole["stages"]] == ["search", "export", "quantize", "bundle"]
+
+
+def test_trials_depend_on_all_texts_that_are_learned(
+    tiny_recipe: Recipe, tiny_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Those without labels too: another file makes other trials."""
+    more = tmp_path / "more.csv"
+    keys = []
+    for text in ("a cat near a lake", "a king of a city"):
+        more.write_text(f"text\n{text}\n")
+        base = tiny_recipe.model_copy(
+            update={"data": tiny_recipe.data.model_copy(update={"unlabeled": more})}
+        )  # type: ignore[union-attr]
+        recipe = _recipe(base, budget={"max_drop": 1.0}, time_limit_s=0.001)
+        keys.append(_record(run(recipe, tmp_path / "out", force=True))["details"]["trials"][0]["key"])
+    assert keys[0] != keys[1]
