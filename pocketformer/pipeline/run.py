@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.compress.ranks import follow, join, launched
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, log
 from pocketformer.pipeline.fleet import lacking_gpu, places_of, threads_here
@@ -64,8 +65,12 @@ def run(
     """Carry out ``recipe`` into the directory ``output``.
 
     A run that was interrupted goes on from its last whole stage. Errors are ``PocketformerError``; a budget that
-    is not met is no error here: look at ``budget_met``.
+    is not met is no error here: look at ``budget_met``. Started several times by torchrun, process 0 carries it out;
+    the others train along, and end when it ends.
     """
+    if launched() and join().rank > 0:
+        follow()
+        raise SystemExit(0)
     if not recipe.steps:
         raise RecipeError(
             "the recipe has no steps", hint="`pocketformer init` writes a recipe with the usual ones."
