@@ -40,7 +40,7 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
         try:
             if _COMPLETION in os.environ:
                 root.main(args=arguments, prog_name="pocketformer")
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1 and _is_follower():
+            if "RANK" in os.environ and _is_follower():
                 return 0
             # Not main(), which ends with 1 when the reader of our output has gone.
             with root.make_context("pocketformer", arguments, obj=noise) as context:
@@ -73,6 +73,8 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
 
 def _is_follower() -> bool:
     """Whether torchrun started this process to train along with another one; returns when that has ended."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
     from pocketformer.compress.ranks import follow, join
 
     if join().rank == 0:

@@ -7,7 +7,16 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options, data_section, run_options
+from pocketformer.cli.options import (
+    PATH,
+    Drop,
+    Duration,
+    Latency,
+    data_options,
+    data_section,
+    run_options,
+    store_option,
+)
 
 
 @click.command("compress")
@@ -39,6 +48,7 @@ from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options
     help="Without any training, in minutes: remove what is needed least and refit the rest.",
 )
 @click.option("--time-limit", type=Duration(), help="Of the search (implies it): 20m, 1h.  [default: 40m]")
+@store_option
 @click.option(
     "--finetune/--no-finetune", default=None, help="Default: only when the model has no head for the labels."
 )
@@ -54,6 +64,7 @@ def command(
     search: bool,
     fast: bool,
     time_limit: Optional[float],
+    store: Optional[str],
     finetune: Optional[bool],
     dry_run: bool,
     output: Path,
@@ -75,6 +86,8 @@ def command(
 
     if fast and (search or time_limit is not None):
         raise click.UsageError("--fast and --search are two ways: give one.")
+    if store is not None and not (search or time_limit is not None):
+        raise click.UsageError("--store is for --search.")
     data = data_section(values)
     budget: dict[str, Any] = {"max_size_mb": max_size, "max_memory_mb": max_memory}
     if max_latency is not None:
@@ -91,4 +104,4 @@ def command(
         time_limit_s=time_limit,
         **values,
     )
-    return run_and_render(recipe, output, force=force, as_json=as_json, dry_run=dry_run)
+    return run_and_render(recipe, output, force=force, as_json=as_json, dry_run=dry_run, store=store)

@@ -9,6 +9,7 @@ that way, nothing is written twice, and what is timed is timed once. The averagi
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib
 import os
@@ -231,7 +232,9 @@ def _leave() -> None:
     """Send the others home, unless this process ends in the middle of what they do together."""
     from torch import distributed
 
-    if _ranks.rank == 0 and not _ranks.busy:
-        _ranks.send(None)
-    if distributed.is_initialized() and not _ranks.busy:
+    if _ranks.busy:
+        return
+    with contextlib.suppress(RuntimeError):  # they may have gone already
+        if _ranks.rank == 0:
+            _ranks.send(None)
         distributed.destroy_process_group()
