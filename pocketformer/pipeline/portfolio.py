@@ -241,8 +241,10 @@ def deployable_graph(
 ) -> Path:
     """The fp32 graph that candidates of this kind start from, written into ``work``.
 
-    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads.
+    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads,
+    and an embedding table of low rank stands in it as two factors.
     """
+    from pocketformer.export.factored_tables import factor_tables
     from pocketformer.export.first_position import compute_first_position_only
     from pocketformer.export.fuse import fuse_for_onnxruntime
 
@@ -252,6 +254,8 @@ def deployable_graph(
         graph = fuse_for_onnxruntime(
             exported, work / "fused.onnx", heads=heads, hidden_size=hidden, fuse_embeddings=False
         ).output
+    factored = factor_tables(graph, work / f"{kind}-factored.onnx")
+    graph = graph if factored is None else factored.output
     try:
         return compute_first_position_only(graph, work / f"{kind}-first-position.onnx").output
     except PocketformerError as error:  # the graph as it is answers the same, only later
