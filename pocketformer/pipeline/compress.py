@@ -22,7 +22,7 @@ _FIRST_STROKE: Mapping[str, Any] = {
     "allocation": "global",
 }
 _FIRST_RECOVERY: Mapping[str, Any] = {"training": {"epochs": 2}}
-_SECOND_STROKE: Mapping[str, Any] = {"heads": 0.55, "ffn": 0.6, "allocation": "global"}
+_SECOND_STROKE: Mapping[str, Any] = {"heads": 0.5, "ffn": 0.5, "allocation": "global"}
 _SECOND_RECOVERY: Mapping[str, Any] = {"training": {"epochs": 10}}
 # Every piece of the vocabulary stays; the rare ones that the data does not use share the embedding row of their like.
 _VOCABULARY: Mapping[str, Any] = {"size": 0.7, "replacement": "nearest"}

@@ -20,7 +20,7 @@ def _stroke(layers: float, heads: float, ffn: float, *, embedding_rank: float = 
 # it costs most accuracy (docs/decisions/0006), but what short texts take is mostly a price for each layer.
 _STROKES: tuple[PruneConfig, ...] = (
     _stroke(0.84, 0.5, 0.45, embedding_rank=0.5),
-    _stroke(1.0, 0.55, 0.6),
+    _stroke(1.0, 0.5, 0.5),
     _stroke(0.8, 0.8, 0.8),
     _stroke(0.75, 0.8, 0.8),
     _stroke(0.67, 1.0, 0.8),
