@@ -24,7 +24,8 @@ _USUAL_DROP = 0.01
 class Tried:
     """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
 
-    ``engine`` is what runs it; ``local``: why its answers hold on processors like this one only, or empty.
+    ``divergence`` of its answers on validation from the teacher's, in nats. ``engine`` is what runs it; ``local``: why
+    its answers hold on processors like this one only, or empty.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Tried:
     reason: str = ""
     local: str = ""
     metric: float | None = None
+    divergence: float | None = None
     file_mb: float = 0.0
     latency_ms: Mapping[str, float] = field(default_factory=dict)
 

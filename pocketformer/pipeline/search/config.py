@@ -10,15 +10,17 @@ from pocketformer.compress.training import TrainingConfig
 from pocketformer.runtime.errors import RecipeError
 
 
-def _stroke(layers: float, heads: float, ffn: float) -> PruneConfig:
-    return PruneConfig(layers=layers, heads=heads, ffn=ffn, allocation="global")
+def _stroke(layers: float, heads: float, ffn: float, *, embedding_rank: float = 1.0) -> PruneConfig:
+    return PruneConfig(
+        layers=layers, heads=heads, ffn=ffn, embedding_rank=embedding_rank, allocation="global"
+    )
 
 
 # Each leaves about two thirds of the products of the model before it. Depth goes late and little by little, because
 # it costs most accuracy (docs/decisions/0006), but what short texts take is mostly a price for each layer.
 _STROKES: tuple[PruneConfig, ...] = (
-    _stroke(0.84, 0.5, 0.45),
-    _stroke(1.0, 0.55, 0.6),
+    _stroke(0.84, 0.5, 0.45, embedding_rank=0.5),
+    _stroke(1.0, 0.5, 0.5),
     _stroke(0.8, 0.8, 0.8),
     _stroke(0.75, 0.8, 0.8),
     _stroke(0.67, 1.0, 0.8),
@@ -65,3 +67,10 @@ class SearchConfig:
             raise RecipeError(f"time_limit_s is {self.time_limit_s:g}", hint="Give seconds above 0.")
         if self.rounds < 1 or self.polished < 1:
             raise RecipeError("rounds and polished are 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseConfig:
+    """``model``: number of a model in the table of an earlier search, from 1; None: the best for the run's budget."""
+
+    model: int | None = None

@@ -13,9 +13,9 @@ from pathlib import Path
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import RunContext
 from pocketformer.pipeline.rundir import RunDirectory, read_run
+from pocketformer.pipeline.search.choosing import FOLDER
 from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.pipeline.search.sharing import SharedWorkshop, Sharing
-from pocketformer.pipeline.search.stage import FOLDER
 from pocketformer.runtime.errors import RunInUseError
 
 _WONDERING_S = 60.0

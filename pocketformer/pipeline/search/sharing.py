@@ -31,6 +31,8 @@ from pocketformer.targets.probe import probe_cpu
 
 log = logging.getLogger("pocketformer")
 
+_TOO_MUCH = 2.0  # a drop that no budget allows
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
@@ -55,7 +57,7 @@ class Job:
     kind: str
     number: int
     source: int
-    depth: int = 0
+    depth: float = 0
     share: float = 1.0
 
 
@@ -188,6 +190,11 @@ class SharedWorkshop(Workshop):
         self._wait_for(Job(kind="stroke", number=number, source=previous, depth=depth))
         return super().stroke(number, depth, source, previous_key)
 
+    def aimed(self, number: int, trial: Trial | None, source: Path, share: float) -> Trial:
+        """As in ``Workshop``, made here: it is cut by this machine's latency table, and nobody has other work then."""
+        with self.at_work():
+            return super().aimed(self._free(number), trial, source, share)
+
     def polish(self, number: int, trial: Trial) -> Trial:
         """As in ``Workshop``, whoever makes it."""
         job, _ = self._offered.pop(trial.number, None) or (self._polish_job(number, trial), trial)
@@ -237,7 +244,9 @@ class SharedWorkshop(Workshop):
                 previous = self.read(job.source) if job.source else None
                 source = self._context.artefacts.need("model", verb="search")
                 source = source if previous is None else self.recovered(previous)
-                return super().stroke(job.number, job.depth, source, "" if previous is None else previous.key)
+                return super().stroke(
+                    job.number, int(job.depth), source, "" if previous is None else previous.key
+                )
             if job.kind == "polish":
                 return super().polish(job.number, self.read(job.source))
             return super().with_vocabulary(job.number, self.read(job.source), job.share)
@@ -277,7 +286,7 @@ def likely_polishes(
         if trial is None:
             break
         found.append(trial)
-        known.append(replace(trial, polished=True, drop=1.0, smoothed_drop=None))
+        known.append(replace(trial, polished=True, drop=_TOO_MUCH, smoothed_drop=None))
     return found
 
 

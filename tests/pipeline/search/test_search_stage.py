@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from pocketformer.compress.models import load_classifier, structure_of
 from pocketformer.pipeline.context import SilentListener
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.run import RunResult, run
+from pocketformer.pipeline.search.choosing import choose_recipe
+from pocketformer.runtime.errors import InputError
 from pocketformer.runtime.model import load
 
 _BRIEF = {"augmentation": {"copies": 1}, "training": {"epochs": 1, "batch_size": 16}}
@@ -92,6 +95,21 @@ def test_a_search_goes_on_where_it_was_stopped(
     assert first.stat().st_mtime_ns == made
     assert any("none keeps the budget" in note and "are allowed" in note for note in _record(answer)["notes"])
 
+    # Or chosen among them into a run of its own, without the search.
+    chosen_recipe, judgement = choose_recipe(output, budget={"max_drop": None, "max_latency_ms": 1e6})
+    assert judgement.kept
+    chosen_run = run(chosen_recipe, tmp_path / "chosen")
+    assert chosen_run.budget_met is True
+    chosen_model = structure_of(load_classifier(tmp_path / "chosen" / "stages" / "01-choose" / "model"))
+    assert tuple((layer.heads, layer.ffn) for layer in chosen_model.layers) == judgement.trial.layers
+    assert load(chosen_run.bundles["cpu"]).predict(["where is paris ?"])[0].label
+    by_number, named = choose_recipe(output, model=1)
+    assert (named.trial.number, by_number.choices) == (1, {"quantize": "dynamic-plain-reduced"})
+    assert by_number.budget.max_latency_ms == 1e-6
+    assert not named.kept
+    with pytest.raises(InputError, match="made no model 9"):
+        choose_recipe(output, model=9)
+
     # What is too large is delivered with less of its vocabulary.
     size = taken["file_mb"]
     smaller = run(
@@ -145,3 +163,20 @@ def test_trials_depend_on_all_texts_that_are_learned(
         recipe = _recipe(base, budget={"max_drop": 1.0}, time_limit_s=0.001)
         keys.append(_record(run(recipe, tmp_path / "out", force=True))["details"]["trials"][0]["key"])
     assert keys[0] != keys[1]
+
+
+@pytest.mark.slow
+def test_a_cut_that_aims_at_a_latency_goes_by_the_latency_table(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a resolved recipe names it; the table is measured on this machine, in a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = _recipe(tiny_recipe, budget={"max_drop": None, "max_latency_ms": 1.0, "latency_workload": "1x32"})
+    chosen = {"strokes": 1, "aimed": 0.8, "polished": False}
+    result = run(base.model_copy(update={"choices": {"search": chosen}}), tmp_path / "out")
+    assert list((tmp_path / "cache").rglob("*.json"))
+    first, aimed = _record(result)["details"]["trials"]
+    assert (aimed["depth"], aimed["aimed"], aimed["name"]) == (1.5, 0.8, "1.5")
+    assert aimed["parameters"] < first["parameters"]
+    assert len(aimed["layers"]) == len(first["layers"])
+    assert _record(result)["choices"]["search"] == {**chosen, "vocabulary": 0.9}

@@ -18,11 +18,20 @@ from pocketformer.pipeline.search.trials import (
     isotonic,
     on_front,
     smoothed,
+    worth_aiming,
     worth_polishing,
 )
 
 
-def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: float = 5.0) -> Trial:
+def _trial(
+    depth: int,
+    drop: float,
+    ms: float,
+    *,
+    polished: bool = False,
+    size: float = 5.0,
+    divergence: float | None = None,
+) -> Trial:
     return Trial(
         number=depth + 10 * polished,
         name=str(depth),
@@ -32,6 +41,7 @@ def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: 
         layers=((2, 8),),
         metric=0.95 - drop,
         drop=drop,
+        divergence=0.1 * depth if divergence is None else divergence,
         latency_ms={"real": ms, "8x128": ms * 20},
         speedup={"real": 8 / ms, "8x128": 8 / ms},
         file_mb=size,
@@ -106,10 +116,15 @@ def test_isotonic_regression_against_brute_force(values: list[int]) -> None:
     )
 
 
-def test_a_lucky_trial_is_judged_with_its_like() -> None:
-    """Half the cuts cannot cost more than all of them; what was trained longer is no like."""
+def test_a_lucky_trial_is_judged_by_how_far_it_is_from_the_teacher() -> None:
+    """What answers more unlike the teacher cannot drop less; training to the end brings a model nearer again."""
     trials = smoothed(
-        [_trial(1, 0.02, 4.0), _trial(2, 0.01, 2.0), _trial(3, 0.03, 1.0), _trial(3, 0.0, 1.0, polished=True)]
+        [
+            _trial(1, 0.02, 4.0),
+            _trial(2, 0.01, 2.0),
+            _trial(3, 0.03, 1.0),
+            _trial(3, 0.0, 1.0, polished=True, divergence=0.05),
+        ]
     )
     assert [t.judged_drop for t in trials] == pytest.approx([0.015, 0.015, 0.03, 0.0])
     assert trials[1].drop == 0.01
@@ -150,3 +165,47 @@ def test_without_a_limit_of_the_drop_the_slowest_that_is_fast_enough_is_trained(
     assert worth_polishing(CHAIN, rules, _hope) == CHAIN[1]
     assert worth_polishing([*CHAIN, replace(CHAIN[1], polished=True)], rules, _hope) is None
     assert worth_polishing(CHAIN, _rules(max_drop=None, max_latency_ms=0.1), _hope) is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "source", "share"),
+    [
+        # 3 takes 20 ms and 2 takes 40: between them lies what 30 ms allow.
+        ({"max_drop": 0.02, "max_latency_ms": 30.0, "latency_workload": "8x128"}, 2, 0.95 * 30 / 40),
+        ({"max_drop": None, "max_latency_ms": 1.5}, 2, 0.95 * 1.5 / 2),
+        # The first is fast enough by far: from the model that the search began with, which takes 8 ms.
+        ({"max_drop": None, "max_latency_ms": 7.0}, None, 0.95 * 7 / 8),
+        # None is fast enough: on from the last.
+        ({"max_drop": 0.02, "max_latency_ms": 0.6}, 3, 0.95 * 0.6),
+    ],
+)
+def test_a_cut_is_aimed_at_the_latency_between_two_strokes(
+    budget: dict[str, Any], source: int | None, share: float
+) -> None:
+    found = worth_aiming(CHAIN, _rules(**budget))
+    assert found is not None
+    assert (None if found[0] is None else found[0].depth) == source
+    assert found[1] == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"max_drop": 0.02},  # no latency to aim at
+        {"max_drop": 0.02, "max_latency_ms": 3.0},  # 2 keeps all of it
+        {"max_drop": None, "max_latency_ms": 1.05},  # 3 is near the limit already
+        {"max_drop": 0.02, "max_latency_ms": 0.3},  # more than one cut can take
+        {"max_drop": 0.02, "max_latency_ms": 3.0, "latency_workload": "1x128"},  # not measured
+    ],
+)
+def test_nothing_is_aimed_at(budget: dict[str, Any]) -> None:
+    assert worth_aiming(CHAIN, _rules(**budget)) is None
+
+
+def test_what_was_aimed_or_polished_is_no_part_of_the_chain() -> None:
+    rules = _rules(max_drop=None, max_latency_ms=1.5)
+    others = [
+        replace(CHAIN[1], number=4, depth=2.5, aimed=0.7, latency_ms={"real": 1.4, "8x128": 28.0}),
+        replace(CHAIN[2], number=5, polished=True),
+    ]
+    assert worth_aiming([*CHAIN, *others], rules) == worth_aiming(CHAIN, rules)
