@@ -197,7 +197,8 @@ class SharedWorkshop(Workshop):
 
     def polish(self, number: int, trial: Trial) -> Trial:
         """As in ``Workshop``, whoever makes it."""
-        job, _ = self._offered.pop(trial.number, None) or (self._polish_job(number, trial), trial)
+        known = self._offered.pop(trial.number, None)
+        job = self._polish_job(number, trial) if known is None else known[0]
         self._wait_for(job)
         return super().polish(job.number, trial)
 

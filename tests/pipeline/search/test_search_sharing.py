@@ -39,7 +39,8 @@ print(result.artefacts.model)
 def _trial(number: int, drop: float = 0.0, **fields: Any) -> Trial:
     values: dict[str, Any] = {
         "name": str(number), "depth": number, "polished": False, "vocabulary": 1.0, "layers": ((2, 8),),
-        "metric": 0.9 - drop, "drop": drop, "latency_ms": {"real": 4.0 / number}, "speedup": {"real": 2.0},
+        "metric": 0.9 - drop, "drop": drop, "divergence": drop,
+        "latency_ms": {"real": 4.0 / number}, "speedup": {"real": 2.0},
         "file_mb": 5.0, "parameters": 1000, "candidate": "dynamic-plain", "seconds": 1.0,
     }  # fmt: skip
     return Trial(number=number, **{**values, **fields})
