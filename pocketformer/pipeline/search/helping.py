@@ -16,7 +16,7 @@ from pocketformer.pipeline.rundir import RunDirectory, read_run
 from pocketformer.pipeline.search.choosing import FOLDER
 from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.pipeline.search.sharing import SharedWorkshop, Sharing
-from pocketformer.runtime.errors import RunInUseError
+from pocketformer.runtime.errors import RunDirectoryError, RunInUseError
 
 _WONDERING_S = 60.0
 
@@ -31,12 +31,19 @@ def open_or_help(
     there.
     """
     helper: _Helper | None = None
+    surprised = False
     try:
         while True:
             try:
                 return RunDirectory.open(output, recipe_id=identity, force=force)
             except RunInUseError:
                 helper = helper or _Helper(output, identity, begin)
+            except RunDirectoryError:
+                # Another process may have begun the run while this one looked at the directory: look again.
+                if surprised:
+                    raise
+                surprised = True
+                continue
             if not helper.work():
                 time.sleep(sharing.poll_s)
     finally:

@@ -32,6 +32,7 @@ from pocketformer.targets.probe import probe_cpu
 log = logging.getLogger("pocketformer")
 
 _TOO_MUCH = 2.0  # a drop that no budget allows
+_OPENED_AT_MOST = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,20 +311,26 @@ def _storage(sharing: Sharing) -> Any:
     url = sharing.store if "://" in sharing.store else f"sqlite:///{Path(sharing.store).absolute()}"
     # SQLite lets one write at a time; the others wait.
     options = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    try:
-        with _experimental():
-            return optuna.storages.RDBStorage(
-                url,
-                engine_kwargs=options,
-                heartbeat_interval=sharing.heartbeat_s,
-                grace_period=sharing.grace_s,
-            )
-    except Exception as error:  # each database driver has errors of its own
-        # The address may hold a password, and so may what the driver says of it.
-        raise InputError(
-            f"the store of the search cannot be opened ({type(error).__name__})",
-            hint="Give a path for SQLite, or an address such as postgresql://user:password@host/database.",
-        ) from error
+    for attempt in range(_OPENED_AT_MOST):
+        try:
+            with _experimental():
+                return optuna.storages.RDBStorage(
+                    url,
+                    engine_kwargs=options,
+                    heartbeat_interval=sharing.heartbeat_s,
+                    grace_period=sharing.grace_s,
+                )
+        except Exception as error:  # each database driver has errors of its own
+            # Two that make the tables of a new database at once get into each other's way.
+            if attempt + 1 < _OPENED_AT_MOST:
+                time.sleep(0.3)
+                continue
+            # The address may hold a password, and so may what the driver says of it.
+            raise InputError(
+                f"the store of the search cannot be opened ({type(error).__name__})",
+                hint="Give a path for SQLite, or an address such as postgresql://user:password@host/database.",
+            ) from error
+    raise AssertionError("not reached")
 
 
 @contextmanager
