@@ -7,8 +7,8 @@ less for outliers than squares do. An auxiliary error e splits it into two steps
     s <- <c - z, x - e> / <c - z, c - z>,
 
 then codes c are the nearest ones and beta grows. HQQ fixes s and moves z; here z stays a whole code and s moves,
-because onnxruntime computes 4-bit products in integers only with whole zero points. That finds the nearest valley alone, so it
-starts from several clipped ranges; the best of all rounds is kept.
+because onnxruntime computes 4-bit products in integers only with whole zero points. That finds the nearest valley
+alone, so it starts from several clipped ranges; the best of all rounds is kept.
 """
 
 from __future__ import annotations
