@@ -40,7 +40,8 @@ def kept(scores: FloatArray, share: float | None, *, by_output: bool = False) ->
         order = np.argsort(np.argsort(scores, axis=0, kind="stable"), axis=0, kind="stable")
         return order >= round(share * rows)
     flat = np.argsort(np.argsort(scores, axis=None, kind="stable"), kind="stable")
-    return (flat >= round(share * scores.size)).reshape(scores.shape)
+    stays: NDArray[np.bool_] = (flat >= round(share * scores.size)).reshape(scores.shape)
+    return stays
 
 
 def magnitude(weights: FloatArray, share: float | None) -> FloatArray:
