@@ -73,6 +73,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
 
     from pocketformer.compress.models import hidden_directions, load_classifier, save_classifier
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
+    from pocketformer.compress.prune.sparsity import hold_zeros
 
     if context.teacher is None:
         raise RecipeError(
@@ -88,6 +89,7 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
         chosen = chosen_layers(config.layers, total)
         student = select_layers(student, chosen)
         notes.append(f"student starts from layers {', '.join(map(str, chosen))} of {total}")
+    hold_zeros(student)
     matcher = _Matcher(config, student, teacher, hidden_directions(model_dir))
 
     encoding = TextEncoding(context.teacher, context.max_length)
