@@ -24,7 +24,7 @@ from pocketformer.compress.context import StepContext, stay_silent
 from pocketformer.runtime.errors import PocketformerError, UnavailableError
 from pocketformer.runtime.results import StepResult
 
-Step = Callable[[Path, Any, StepContext], StepResult[Path]]
+Step = Callable[..., StepResult[Path]]  # of a model directory, a config and a StepContext
 
 # Process 0 may measure for hours between two trainings. One that dies is noticed at once, by its closed connection.
 _PATIENCE = timedelta(days=7)
@@ -164,10 +164,10 @@ def follow() -> None:
             return
         if job is None:
             return
-        module, name, model_dir, config, context = job
+        module, name, model_dir, config, context, options = job
         step: Step = getattr(importlib.import_module(module), name)
         try:
-            step(model_dir, config, context)
+            step(model_dir, config, context, **options)
         except PocketformerError:
             continue  # process 0 has it too, and tells
 
@@ -176,20 +176,21 @@ def in_all_processes(step: Step) -> Step:
     """Let all processes take the step that process 0 takes. Inside, one with rank 0 alone writes."""
 
     @functools.wraps(step)
-    def together(model_dir: Path, config: Any, context: StepContext) -> StepResult[Path]:
+    def together(model_dir: Path, config: Any, context: StepContext, **options: Any) -> StepResult[Path]:
         ranks = current_ranks()
         if ranks.size == 1:
-            return step(model_dir, config, context)
+            return step(model_dir, config, context, **options)
         import torch
 
         if ranks.rank == 0:
             quiet = replace(context, on_progress=stay_silent)
-            ranks.send((step.__module__, step.__name__, model_dir.absolute(), config, _absolute(quiet)))
+            job = (step.__module__, step.__name__, model_dir.absolute(), config, _absolute(quiet), options)
+            ranks.send(job)
         ranks.preparing = ranks.busy = True
         threads = torch.get_num_threads()
         torch.set_num_threads(max(1, context.threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
         try:
-            result = step(model_dir, config, context)
+            result = step(model_dir, config, context, **options)
         except Exception as error:
             if ranks.preparing:
                 ranks.agree(f"{socket.gethostname()}: {error}")
