@@ -9,7 +9,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any, Literal
 
-from pocketformer.compress.quantize.portfolio import USUAL_CANDIDATES
+from pocketformer.compress.quantize.candidates import USUAL_CANDIDATES
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 from pocketformer.runtime.manifest import graph_files
@@ -34,6 +34,7 @@ class QuantizeConfig:
 
     ``close``: candidates within this share of the fastest count as equally fast. Of these the smallest wins whose
     validation metric lies within ``close_drop`` times the allowed drop of the best: accuracy is not spent on little.
+    ``mixed``: where no int8 candidate keeps the budget's drop, leave the most sensitive products in float32.
     ``tune_session``: whether settings of the session are tried on the chosen one.
     """
 
@@ -42,6 +43,7 @@ class QuantizeConfig:
     rounds: int = 20
     close: float = 0.1
     close_drop: float = 0.25
+    mixed: bool = True
     tune_session: bool = True
 
 
@@ -98,7 +100,7 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
     portfolio = Portfolio(config, context, graph, folder / "work")
     chosen = context.recipe.choices.get("quantize")
     if chosen is not None:
-        candidate = portfolio.make(str(chosen))
+        candidate = portfolio.make(str(chosen), tuple(context.recipe.choices.get("float_products", ())))
         if candidate.path is None:
             raise InputError(f"the recipe's choice {chosen!r} cannot be made here: {candidate.reason}")
         candidates = [candidate]
@@ -128,7 +130,11 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
             *(f"session: {t.name}: {t.reason}" for t in tried if t.taken),
             *overflow_note(candidate, candidates),
         ),
-        choices={"quantize": candidate.name, "session": session},
+        choices={
+            "quantize": candidate.name,
+            "session": session,
+            **({"float_products": list(candidate.float_products)} if candidate.float_products else {}),
+        },
         details={
             "precision": candidate.precision,
             "teacher_metric": portfolio.teacher_metric,

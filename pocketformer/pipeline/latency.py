@@ -69,8 +69,8 @@ class _Model:
 
 def precision_of(candidate: str) -> str | None:
     """The form of ``PRECISIONS`` that a quantization candidate is one of; None: the table has none."""
+    from pocketformer.compress.quantize.candidates import candidate_by_name
     from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
-    from pocketformer.compress.quantize.portfolio import candidate_by_name
 
     found = candidate_by_name(candidate)
     if found.config is not None and not isinstance(found.config, DynamicConfig):

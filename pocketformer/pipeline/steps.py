@@ -56,11 +56,11 @@ STEPS: tuple[Step, ...] = (
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(
         name="quantize",
-        version=5,
+        version=6,
         config=QuantizeConfig,
         function=quantize_stage,
         packages=("openvino", "nncf"),
-        choices=("quantize", "session"),
+        choices=("quantize", "float_products", "session"),
     ),
     Step(
         name="tensorrt",

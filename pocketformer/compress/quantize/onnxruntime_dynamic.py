@@ -46,6 +46,7 @@ def quantize_dynamic(
                 model,
                 str(output),
                 op_types_to_quantize=list(_OPERATORS),
+                nodes_to_exclude=list(config.float_products),
                 per_channel=config.per_channel,
                 reduce_range=config.reduce_range,
                 weight_type=weights,

@@ -1,28 +1,21 @@
-"""The quantizers as one explicit list of named candidates, each of which can be made on its own.
-
-No candidate wins on every processor and every shape: measuring decides. The names say what they are:
-quantizer, granularity of the weights, ``reduced`` for 7-bit weights (x86 without VNNI saturates otherwise),
-``fused`` for the graph that onnxruntime's optimizer made, then how the embedding tables are stored. What begins with
-``openvino`` runs in OpenVINO and not in onnxruntime.
-"""
+"""Makes the candidates of ``candidates``, each on its own: its products are quantized, then its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from pocketformer.compress.quantize.candidates import CANDIDATES, MIXED, Candidate, candidate_by_name, mixed
 from pocketformer.compress.quantize.config import (
     DequantizedTablesConfig,
     DynamicConfig,
     EmbeddingsConfig,
     NeuralCompressorConfig,
     NncfConfig,
-    StaticConfig,
 )
 from pocketformer.runtime.errors import InputError
-from pocketformer.runtime.manifest import ONNXRUNTIME, OPENVINO, graph_files
+from pocketformer.runtime.manifest import OPENVINO, graph_files
 from pocketformer.runtime.results import StepResult
 
 if TYPE_CHECKING:
@@ -35,207 +28,6 @@ if TYPE_CHECKING:
 Feeds = Sequence[Mapping[str, "NDArray[np.int64]"]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """One way to quantize a model.
-
-    ``graph`` is what it starts from: "plain" and "fused" are ONNX files of the fp32 model, "torch" the
-    model itself. ``config`` quantizes the products and ``embeddings`` the tables; None leaves them in
-    float32. ``precision`` is the name that manifests and reports give the result. ``slow`` candidates take
-    about half a minute whatever the model's size. ``engine`` is what runs the result, as manifests name it.
-    """
-
-    name: str
-    graph: Literal["plain", "fused", "torch"]
-    config: DynamicConfig | StaticConfig | NeuralCompressorConfig | NncfConfig | None
-    embeddings: EmbeddingsConfig | DequantizedTablesConfig | None
-    precision: str
-    slow: bool = False
-    engine: str = ONNXRUNTIME
-
-    @property
-    def needs_calibration(self) -> bool:
-        """Whether ranges of activations are fixed beforehand, from texts of the training split."""
-        return isinstance(self.config, StaticConfig | NeuralCompressorConfig | NncfConfig)
-
-    @property
-    def reduced(self) -> bool:
-        """Whether its weights have 7 bits, which no processor's products overflow with."""
-        return bool(getattr(self.config, "reduce_range", False))
-
-    @property
-    def suffix(self) -> str:
-        """How the name of its file ends: an ONNX file, or OpenVINO's IR with its weights beside it."""
-        return ".xml" if self.engine == OPENVINO else ".onnx"
-
-
-# At 8 bits searching for scales gains nothing: the error is 0.7% of the table's norm either way.
-ROWS_8 = EmbeddingsConfig(bits=8, grid=1)
-BLOCKS_4 = EmbeddingsConfig(bits=4, block_size=128, symmetric=False, half_scales=True)
-BLOCKS_4_FINE = EmbeddingsConfig(bits=4, block_size=32, symmetric=False, half_scales=True)
-CODEBOOK = EmbeddingsConfig(bits=8, grid=1, codebook_group=3)
-_TABLES = {
-    ROWS_8: "int8-dynamic",
-    BLOCKS_4: "int8-dynamic-embeddings-int4",
-    BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
-    CODEBOOK: "int8-dynamic-embeddings-codebook",
-}
-# The one that TensorRT takes: signed, symmetric, zero points of zero, tables behind a DequantizeLinear.
-TENSORRT_CANDIDATE = "tensorrt-symmetric"
-
-
-def _dynamic(
-    name: str,
-    graph: Literal["plain", "fused"],
-    embeddings: EmbeddingsConfig,
-    *,
-    per_channel: bool = True,
-    reduce_range: bool = False,
-) -> Candidate:
-    return Candidate(
-        name=name,
-        graph=graph,
-        config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range),
-        embeddings=embeddings,
-        precision=_TABLES[embeddings],
-    )
-
-
-CANDIDATES: tuple[Candidate, ...] = (
-    Candidate(name="fp32", graph="plain", config=None, embeddings=None, precision="fp32"),
-    Candidate(name="fp32-fused", graph="fused", config=None, embeddings=None, precision="fp32"),
-    Candidate(
-        name="fp32-fused-embeddings-int8",
-        graph="fused",
-        config=None,
-        embeddings=ROWS_8,
-        precision="fp32-embeddings-int8",
-    ),
-    _dynamic("dynamic-fused", "fused", ROWS_8),
-    _dynamic("dynamic-fused-reduced", "fused", ROWS_8, reduce_range=True),
-    _dynamic("dynamic-fused-tensor", "fused", ROWS_8, per_channel=False),
-    _dynamic("dynamic-fused-tensor-reduced", "fused", ROWS_8, per_channel=False, reduce_range=True),
-    _dynamic("dynamic-fused-int4", "fused", BLOCKS_4),
-    _dynamic("dynamic-fused-reduced-int4", "fused", BLOCKS_4, reduce_range=True),
-    _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
-    _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
-    _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
-    _dynamic("dynamic-plain", "plain", ROWS_8),
-    _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
-    _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),
-    Candidate(
-        name="static-plain",
-        graph="plain",
-        config=StaticConfig(),
-        embeddings=ROWS_8,
-        precision="int8-qdq",
-    ),
-    Candidate(
-        name="static-plain-reduced",
-        graph="plain",
-        config=StaticConfig(reduce_range=True),
-        embeddings=ROWS_8,
-        precision="int8-qdq",
-    ),
-    Candidate(
-        name="static-plain-percentile-reduced",
-        graph="plain",
-        config=StaticConfig(reduce_range=True, method="percentile"),
-        embeddings=ROWS_8,
-        precision="int8-qdq",
-    ),
-    Candidate(
-        name="neural-compressor-static",
-        graph="torch",
-        config=NeuralCompressorConfig(),
-        embeddings=ROWS_8,
-        precision="int8-qdq",
-        slow=True,
-    ),
-    # OpenVINO's IR stores what stays in float32 as float16.
-    Candidate(
-        name="openvino-fp32",
-        graph="plain",
-        config=None,
-        embeddings=None,
-        precision="fp32-weights-fp16",
-        engine=OPENVINO,
-    ),
-    Candidate(
-        name="openvino-static",
-        graph="plain",
-        config=StaticConfig(),
-        embeddings=ROWS_8,
-        precision="int8-static",
-        engine=OPENVINO,
-    ),
-    Candidate(
-        name="openvino-static-reduced",
-        graph="plain",
-        config=StaticConfig(reduce_range=True),
-        embeddings=ROWS_8,
-        precision="int8-static",
-        engine=OPENVINO,
-    ),
-    Candidate(
-        name="openvino-nncf",
-        graph="plain",
-        config=NncfConfig(),
-        embeddings=None,
-        precision="int8-static",
-        engine=OPENVINO,
-    ),
-    Candidate(
-        name="openvino-nncf-reduced",
-        graph="plain",
-        config=NncfConfig(reduce_range=True),
-        embeddings=None,
-        precision="int8-static",
-        engine=OPENVINO,
-    ),
-    # For TensorRT alone: on a CPU, onnxruntime leaves many products of signed activations in float32.
-    Candidate(
-        name=TENSORRT_CANDIDATE,
-        graph="plain",
-        config=StaticConfig(activation_type="int8", symmetric=True),
-        embeddings=DequantizedTablesConfig(),
-        precision="int8-qdq",
-    ),
-)
-
-# What a run measures when its recipe names none: every kind once, 7-bit weights beside 8-bit where it may matter.
-# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole, and
-# the one for TensorRT.
-USUAL_CANDIDATES: tuple[str, ...] = (
-    "fp32-fused",
-    "dynamic-fused",
-    "dynamic-fused-reduced",
-    "dynamic-fused-int4",
-    "dynamic-fused-reduced-int4",
-    "dynamic-plain-reduced",
-    "static-plain-reduced",
-    "static-plain-percentile-reduced",
-    "neural-compressor-static",
-)
-# What is measured beside them where OpenVINO is installed and the target takes it.
-OPENVINO_CANDIDATES: tuple[str, ...] = tuple(c.name for c in CANDIDATES if c.engine == OPENVINO)
-
-
-def candidate_by_name(name: str) -> Candidate:
-    """The candidate of this name; ``InputError`` that suggests the nearest name when there is none."""
-    import difflib
-
-    for candidate in CANDIDATES:
-        if candidate.name == name:
-            return candidate
-    names = [candidate.name for candidate in CANDIDATES]
-    near = difflib.get_close_matches(name, names, n=1)
-    raise InputError(
-        f"there is no quantization candidate {name!r}",
-        hint=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}.",
-    )
-
-
 def quantize_candidate(
     name: str,
     *,
@@ -244,13 +36,15 @@ def quantize_candidate(
     calibration: Feeds = (),
     model: torch.nn.Module | None = None,
     export: ExportModule | None = None,
+    float_products: Sequence[str] = (),
 ) -> StepResult[Path]:
     """Make the candidate ``name`` and write it to the file ``output``, which ends in the candidate's ``suffix``.
 
     ``graphs`` holds the fp32 files that exist: "plain", "fused" or both. ``calibration`` are feeds of the
     graph, int64 [batch, sequence] by input name; candidates with ``needs_calibration`` want some. A
     candidate whose graph is "torch" wants ``model`` (in fp32) and ``export``, which writes a quantized
-    module as ONNX (``pocketformer.export.onnx_export.export_module``).
+    module as ONNX (``pocketformer.export.onnx_export.export_module``). ``float_products`` are names of products that
+    stay in float32, for a candidate whose name ends in ``MIXED``.
 
     Metrics: those of the quantizers; what the embeddings' rewrite measured is prefixed ``embeddings_``;
     ``bytes`` is the final file, with its weights. Raises ``InputError`` when something that it needs is missing.
@@ -258,13 +52,21 @@ def quantize_candidate(
     import shutil
 
     candidate = candidate_by_name(name)
+    if float_products:
+        candidate = mixed(candidate, tuple(float_products))
+    elif candidate.name.endswith(MIXED):
+        raise InputError(
+            f"{name} leaves products in float32, and none is named",
+            hint=f"Name {name.removesuffix(MIXED)}; which products stay is found by measuring.",
+        )
     output.parent.mkdir(parents=True, exist_ok=True)
     work = output.with_name(f".{output.name}.products")
+    smoothed = output.with_name(f".{output.name}.smoothed")
     rewritten = output.with_name(f".{output.name}.tables") if candidate.engine == OPENVINO else output
     metrics: dict[str, float] = {}
     notes: list[str] = []
     try:
-        source = _products(candidate, graphs, work, calibration, model, export, metrics, notes)
+        source = _products(candidate, graphs, smoothed, work, calibration, model, export, metrics, notes)
         if candidate.embeddings is not None:
             tables = _tables(source, rewritten, candidate.embeddings)
             source = tables.output
@@ -278,7 +80,8 @@ def quantize_candidate(
         elif source != output:
             shutil.copyfile(source, output)
     finally:
-        work.unlink(missing_ok=True)
+        for left in (smoothed, work):
+            left.unlink(missing_ok=True)
         if rewritten != output:
             rewritten.unlink(missing_ok=True)
     metrics["bytes"] = float(sum(part.stat().st_size for part in graph_files(output)))
@@ -288,6 +91,7 @@ def quantize_candidate(
 def _products(
     candidate: Candidate,
     graphs: Mapping[str, Path],
+    smoothed: Path,
     work: Path,
     calibration: Feeds,
     model: torch.nn.Module | None,
@@ -316,6 +120,12 @@ def _products(
             hint="Choose one of: " + ", ".join(c.name for c in CANDIDATES if c.graph in graphs) + ".",
         )
     source = graphs[candidate.graph]
+    if candidate.smoothing is not None:
+        from pocketformer.compress.quantize.smoothing import smooth
+
+        result = smooth(source, smoothed, candidate.smoothing, _needed(candidate, calibration))
+        metrics.update(result.metrics)
+        source = result.output
     if candidate.config is None or isinstance(
         candidate.config, NncfConfig
     ):  # NNCF quantizes OpenVINO's own form

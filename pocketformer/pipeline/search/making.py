@@ -209,7 +209,7 @@ class Workshop:
         )
         artefacts = Artefacts(teacher=self.teacher, model=model_dir, graph=graph)
         context = replace(self._context, artefacts=artefacts)
-        config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds)
+        config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds, mixed=False)
         portfolio = Portfolio(config, context, graph, work / "candidates")
         chosen = portfolio.choice.choose(portfolio.measure_all())
         best, teacher = portfolio.time_against(chosen, self._teacher_graph)

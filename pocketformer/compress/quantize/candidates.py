@@ -1,0 +1,252 @@
+"""The ways to quantize a model, as one explicit list of named candidates.
+
+No candidate wins on every processor and every shape: measuring decides. The names say what they are:
+quantizer, granularity of the weights, ``reduced`` for 7-bit weights (x86 without VNNI saturates otherwise),
+``fused`` for the graph that onnxruntime's optimizer made, ``smooth`` where SmoothQuant came first, then how the
+embedding tables are stored. What begins with
+``openvino`` runs in OpenVINO and not in onnxruntime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pocketformer.compress.quantize.config import (
+    DequantizedTablesConfig,
+    DynamicConfig,
+    EmbeddingsConfig,
+    NeuralCompressorConfig,
+    NncfConfig,
+    SmoothingConfig,
+    StaticConfig,
+)
+from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.manifest import ONNXRUNTIME, OPENVINO
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One way to quantize a model.
+
+    ``graph`` is what it starts from: "plain" and "fused" are ONNX files of the fp32 model, "torch" the
+    model itself. ``smoothing`` moves outliers of activations into the weights first; ``config`` quantizes the
+    products and ``embeddings`` the tables; None leaves them as they are. ``precision`` is the name that manifests
+    and reports give the result. ``slow`` candidates take about half a minute whatever the model's size. ``engine``
+    is what runs the result, as manifests name it.
+    """
+
+    name: str
+    graph: Literal["plain", "fused", "torch"]
+    config: DynamicConfig | StaticConfig | NeuralCompressorConfig | NncfConfig | None
+    embeddings: EmbeddingsConfig | DequantizedTablesConfig | None
+    precision: str
+    slow: bool = False
+    engine: str = ONNXRUNTIME
+    smoothing: SmoothingConfig | None = None
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether ranges of activations are found beforehand, from texts of the training split."""
+        return self.smoothing is not None or isinstance(
+            self.config, StaticConfig | NeuralCompressorConfig | NncfConfig
+        )
+
+    @property
+    def reduced(self) -> bool:
+        """Whether its weights have 7 bits, which no processor's products overflow with."""
+        return bool(getattr(self.config, "reduce_range", False))
+
+    @property
+    def suffix(self) -> str:
+        """How the name of its file ends: an ONNX file, or OpenVINO's IR with its weights beside it."""
+        return ".xml" if self.engine == OPENVINO else ".onnx"
+
+
+# At 8 bits searching for scales gains nothing: the error is 0.7% of the table's norm either way.
+ROWS_8 = EmbeddingsConfig(bits=8, grid=1)
+BLOCKS_4 = EmbeddingsConfig(bits=4, block_size=128, symmetric=False, half_scales=True)
+BLOCKS_4_FINE = EmbeddingsConfig(bits=4, block_size=32, symmetric=False, half_scales=True)
+CODEBOOK = EmbeddingsConfig(bits=8, grid=1, codebook_group=3)
+_TABLES = {
+    ROWS_8: "int8-dynamic",
+    BLOCKS_4: "int8-dynamic-embeddings-int4",
+    BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
+    CODEBOOK: "int8-dynamic-embeddings-codebook",
+}
+# Ends the name of a candidate of which some products stay in float32: which ones is found by measuring.
+MIXED = "-mixed"
+# The one that TensorRT takes: signed, symmetric, zero points of zero, tables behind a DequantizeLinear.
+TENSORRT_CANDIDATE = "tensorrt-symmetric"
+
+
+def _dynamic(
+    name: str,
+    graph: Literal["plain", "fused"],
+    embeddings: EmbeddingsConfig,
+    *,
+    per_channel: bool = True,
+    reduce_range: bool = False,
+    smooth: bool = False,
+) -> Candidate:
+    return Candidate(
+        name=name,
+        graph=graph,
+        config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range),
+        embeddings=embeddings,
+        precision=_TABLES[embeddings],
+        smoothing=SmoothingConfig(reduce_range=reduce_range) if smooth else None,
+    )
+
+
+CANDIDATES: tuple[Candidate, ...] = (
+    Candidate(name="fp32", graph="plain", config=None, embeddings=None, precision="fp32"),
+    Candidate(name="fp32-fused", graph="fused", config=None, embeddings=None, precision="fp32"),
+    Candidate(
+        name="fp32-fused-embeddings-int8",
+        graph="fused",
+        config=None,
+        embeddings=ROWS_8,
+        precision="fp32-embeddings-int8",
+    ),
+    _dynamic("dynamic-fused", "fused", ROWS_8),
+    _dynamic("dynamic-fused-reduced", "fused", ROWS_8, reduce_range=True),
+    _dynamic("dynamic-fused-tensor", "fused", ROWS_8, per_channel=False),
+    _dynamic("dynamic-fused-tensor-reduced", "fused", ROWS_8, per_channel=False, reduce_range=True),
+    _dynamic("dynamic-fused-int4", "fused", BLOCKS_4),
+    _dynamic("dynamic-fused-reduced-int4", "fused", BLOCKS_4, reduce_range=True),
+    _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
+    _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
+    _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
+    _dynamic("dynamic-fused-smooth", "fused", ROWS_8, smooth=True),
+    _dynamic("dynamic-fused-reduced-smooth", "fused", ROWS_8, reduce_range=True, smooth=True),
+    _dynamic("dynamic-plain", "plain", ROWS_8),
+    _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
+    _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),
+    Candidate(
+        name="static-plain",
+        graph="plain",
+        config=StaticConfig(),
+        embeddings=ROWS_8,
+        precision="int8-qdq",
+    ),
+    Candidate(
+        name="static-plain-reduced",
+        graph="plain",
+        config=StaticConfig(reduce_range=True),
+        embeddings=ROWS_8,
+        precision="int8-qdq",
+    ),
+    Candidate(
+        name="static-plain-percentile-reduced",
+        graph="plain",
+        config=StaticConfig(reduce_range=True, method="percentile"),
+        embeddings=ROWS_8,
+        precision="int8-qdq",
+    ),
+    Candidate(
+        name="static-plain-reduced-smooth",
+        graph="plain",
+        config=StaticConfig(reduce_range=True),
+        embeddings=ROWS_8,
+        precision="int8-qdq",
+        smoothing=SmoothingConfig(reduce_range=True),
+    ),
+    Candidate(
+        name="neural-compressor-static",
+        graph="torch",
+        config=NeuralCompressorConfig(),
+        embeddings=ROWS_8,
+        precision="int8-qdq",
+        slow=True,
+    ),
+    # OpenVINO's IR stores what stays in float32 as float16.
+    Candidate(
+        name="openvino-fp32",
+        graph="plain",
+        config=None,
+        embeddings=None,
+        precision="fp32-weights-fp16",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-static",
+        graph="plain",
+        config=StaticConfig(),
+        embeddings=ROWS_8,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-static-reduced",
+        graph="plain",
+        config=StaticConfig(reduce_range=True),
+        embeddings=ROWS_8,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-nncf",
+        graph="plain",
+        config=NncfConfig(),
+        embeddings=None,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    Candidate(
+        name="openvino-nncf-reduced",
+        graph="plain",
+        config=NncfConfig(reduce_range=True),
+        embeddings=None,
+        precision="int8-static",
+        engine=OPENVINO,
+    ),
+    # For TensorRT alone: on a CPU, onnxruntime leaves many products of signed activations in float32.
+    Candidate(
+        name=TENSORRT_CANDIDATE,
+        graph="plain",
+        config=StaticConfig(activation_type="int8", symmetric=True),
+        embeddings=DequantizedTablesConfig(),
+        precision="int8-qdq",
+    ),
+)
+
+# What a run measures when its recipe names none: every kind once, 7-bit weights beside 8-bit where it may matter.
+# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole, and
+# the one for TensorRT.
+USUAL_CANDIDATES: tuple[str, ...] = (
+    "fp32-fused",
+    "dynamic-fused",
+    "dynamic-fused-reduced",
+    "dynamic-fused-int4",
+    "dynamic-fused-reduced-int4",
+    "dynamic-plain-reduced",
+    "static-plain-reduced",
+    "static-plain-percentile-reduced",
+    "neural-compressor-static",
+)
+# What is measured beside them where OpenVINO is installed and the target takes it.
+OPENVINO_CANDIDATES: tuple[str, ...] = tuple(c.name for c in CANDIDATES if c.engine == OPENVINO)
+
+
+def mixed(candidate: Candidate, float_products: tuple[str, ...]) -> Candidate:
+    """The same candidate with these products left in float32; ``InputError`` for one that cannot be had so."""
+    if not isinstance(candidate.config, DynamicConfig | StaticConfig):
+        raise InputError(f"{candidate.name} cannot leave single products in float32")
+    name = candidate.name if candidate.name.endswith(MIXED) else candidate.name + MIXED
+    return replace(candidate, name=name, config=replace(candidate.config, float_products=float_products))
+
+
+def candidate_by_name(name: str) -> Candidate:
+    """The candidate of this name; ``InputError`` that suggests the nearest name when there is none."""
+    import difflib
+
+    for candidate in CANDIDATES:
+        if name in (candidate.name, candidate.name + MIXED):
+            return candidate if name == candidate.name else mixed(candidate, ())
+    names = [candidate.name for candidate in CANDIDATES]
+    near = difflib.get_close_matches(name, names, n=1)
+    raise InputError(
+        f"there is no quantization candidate {name!r}",
+        hint=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}.",
+    )
