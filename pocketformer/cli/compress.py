@@ -7,7 +7,15 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options, data_section, run_options
+from pocketformer.cli.options import (
+    PATH,
+    Duration,
+    budget_options,
+    budget_section,
+    data_options,
+    data_section,
+    run_options,
+)
 
 
 @click.command("compress")
@@ -16,18 +24,7 @@ from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options
 @click.option(
     "--target", "targets", multiple=True, default=("cpu",), show_default=True, help="See `targets list`."
 )
-@click.option(
-    "--max-drop", type=Drop(), default="1%", show_default=True, help="What accuracy may fall by; or 'none'."
-)
-@click.option(
-    "--max-latency", type=Latency(), help="p50 of one text, or of a workload: 0.8, 12@1x128, 60@8x128."
-)
-@click.option(
-    "--max-size", type=click.FloatRange(min=0, min_open=True), help="Model files, in MB (10^6 bytes)."
-)
-@click.option(
-    "--max-memory", type=click.FloatRange(min=0, min_open=True), help="Peak of a fresh process, in MB."
-)
+@budget_options(max_drop="1%")
 @click.option(
     "--search",
     is_flag=True,
@@ -47,10 +44,6 @@ from pocketformer.cli.options import PATH, Drop, Duration, Latency, data_options
 def command(
     model: Path,
     targets: tuple[str, ...],
-    max_drop: Optional[float],
-    max_latency: Optional[tuple[float, str]],
-    max_size: Optional[float],
-    max_memory: Optional[float],
     search: bool,
     fast: bool,
     time_limit: Optional[float],
@@ -67,8 +60,8 @@ def command(
     directory a report with the proof and a bundle that an app embeds. Interrupted? Run the same command again.
 
     Without --search or --fast the usual cuts are made, which suit a drop of a point. With --search several models
-    are made and judged by the whole budget; they stay in the output directory, so that another budget (with --force)
-    is answered from them. --fast trains nothing and cuts as far as the drop allows.
+    are made and judged by the whole budget; they stay in the output directory, and `choose` answers another budget
+    from them. --fast trains nothing and cuts as far as the drop allows.
     """
     from pocketformer.cli.running import run_and_render
     from pocketformer.pipeline.compress import compress_recipe
@@ -76,10 +69,7 @@ def command(
     if fast and (search or time_limit is not None):
         raise click.UsageError("--fast and --search are two ways: give one.")
     data = data_section(values)
-    budget: dict[str, Any] = {"max_size_mb": max_size, "max_memory_mb": max_memory}
-    if max_latency is not None:
-        budget["max_latency_ms"], budget["latency_workload"] = max_latency
-    budget = {name: value for name, value in budget.items() if value is not None} | {"max_drop": max_drop}
+    budget = budget_section(values)
     recipe = compress_recipe(
         model,
         data=data,

@@ -158,6 +158,51 @@ def data_options(required: bool) -> Callable[[Command], Command]:
     return decorate
 
 
+def budget_options(*, max_drop: Optional[str]) -> Callable[[Command], Command]:
+    """The limits of a budget; ``max_drop`` is the default of the first."""
+
+    def decorate(function: Command) -> Command:
+        for option in reversed(
+            (
+                click.option(
+                    "--max-drop",
+                    type=Drop(),
+                    default=max_drop,
+                    show_default=max_drop is not None,
+                    help="What accuracy may fall by; or 'none'.",
+                ),
+                click.option(
+                    "--max-latency",
+                    type=Latency(),
+                    help="p50 of one text, or of a workload: 0.8, 12@1x128, 60@8x128.",
+                ),
+                click.option(
+                    "--max-size",
+                    type=click.FloatRange(min=0, min_open=True),
+                    help="Model files, in MB (10^6 bytes).",
+                ),
+                click.option(
+                    "--max-memory",
+                    type=click.FloatRange(min=0, min_open=True),
+                    help="Peak of a fresh process, in MB.",
+                ),
+            )
+        ):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def budget_section(values: dict[str, Any]) -> dict[str, Any]:
+    """The budget of a recipe from the budget options, taken out of ``values``; what is not given has no limit."""
+    drop, latency = values.pop("max_drop"), values.pop("max_latency")
+    budget = {"max_size_mb": values.pop("max_size"), "max_memory_mb": values.pop("max_memory")}
+    if latency is not None:
+        budget["max_latency_ms"], budget["latency_workload"] = latency
+    return {name: value for name, value in budget.items() if value is not None} | {"max_drop": drop}
+
+
 def run_options(function: Command) -> Command:
     """Where to write and how to work."""
     output = click.option("-o", "--output", type=PATH, required=True, help="Run directory to write.")

@@ -17,6 +17,7 @@ from pocketformer.cli.options import PATH, Cost, Count, data_options, data_secti
 @click.option("--heads", type=Count(), help="Heads to keep in a layer: a number or a share.")
 @click.option("--ffn", type=Count(), help="Feed-forward neurons to keep in a layer: a number or a share.")
 @click.option("--hidden", type=Count(), help="Width of the hidden state to keep: a number or a share.")
+@click.option("--embedding-rank", type=Count(), help="Rank of the word table to keep: a number or a share.")
 @click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
 @click.option(
     "--method",
@@ -38,6 +39,7 @@ def command(
     heads: Any,
     ffn: Any,
     hidden: Any,
+    embedding_rank: Any,
     vocabulary: Any,
     method: str,
     allocation: Optional[str],
@@ -55,7 +57,14 @@ def command(
     from pocketformer.cli.running import run_and_render, step_recipe
 
     data = data_section(values)
-    wanted = {"layers": layers, "heads": heads, "ffn": ffn, "hidden": hidden, "cost": cost}
+    wanted = {
+        "layers": layers,
+        "heads": heads,
+        "ffn": ffn,
+        "hidden": hidden,
+        "embedding_rank": embedding_rank,
+        "cost": cost,
+    }
     structure = {name: value for name, value in wanted.items() if value is not None}
     if structure:
         structure["method"] = method
@@ -65,6 +74,6 @@ def command(
         steps.append({"vocabulary": {"size": vocabulary}})
     if not steps:
         raise click.UsageError(
-            "say what to keep: --layers, --heads, --ffn, --hidden, --cost or --vocabulary."
+            "say what to keep: --layers, --heads, --ffn, --hidden, --embedding-rank, --cost or --vocabulary."
         )
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -33,6 +33,7 @@ VERBS: tuple[Verb, ...] = (
         "Model, data and budget in; smaller model, proof and bundle out.",
         "Whole runs",
     ),
+    Verb("choose", "choose", "The best model for another budget, from those of a search.", "Whole runs"),
     Verb("run", "run", "Carry out a recipe.", "Whole runs"),
     Verb("finetune", "finetune", "Train a head and the model on your labels.", "Single steps"),
     Verb("distill", "distill", "Let a smaller student imitate the model.", "Single steps"),

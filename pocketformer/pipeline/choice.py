@@ -24,8 +24,9 @@ _USUAL_DROP = 0.01
 class Tried:
     """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
 
-    ``engine`` is what runs it; ``local``: why its answers hold on processors like this one only, or empty.
-    ``float_products``: names of those of its ``products`` that stay in float32, for one of mixed precision.
+    ``divergence`` of its answers on validation from the teacher's, in nats. ``engine`` is what runs it; ``local``: why
+    its answers hold on processors like this one only, or empty. ``float_products``: names of those of its ``products``
+    that stay in float32, for one of mixed precision.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Tried:
     reason: str = ""
     local: str = ""
     metric: float | None = None
+    divergence: float | None = None
     file_mb: float = 0.0
     latency_ms: Mapping[str, float] = field(default_factory=dict)
     float_products: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.finetune import FinetuneConfig, finetune
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
 from pocketformer.pipeline.context import Made, RunContext
-from pocketformer.pipeline.search.config import SearchConfig
+from pocketformer.pipeline.search.config import ChooseConfig, SearchConfig
 from pocketformer.runtime.metrics import score
 from pocketformer.runtime.results import StepResult
 
@@ -58,6 +58,13 @@ def search_stage(config: SearchConfig, context: RunContext, folder: Path) -> Mad
     from pocketformer.pipeline.search.stage import search
 
     return search(config, context, folder)
+
+
+def choose_stage(config: ChooseConfig, context: RunContext, folder: Path) -> Made:
+    """Take a model of an earlier search as it is."""
+    from pocketformer.pipeline.search.choosing import choose
+
+    return choose(config, context, folder)
 
 
 def _made(result: StepResult[Path], context: RunContext) -> Made:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from pocketformer.compress.encoding import TextEncoding, predict_logits
+from pocketformer.compress.prune.drop_core import divergence
 from pocketformer.pipeline.bench import run_in_batches
 from pocketformer.pipeline.candidates import candidates_of
 from pocketformer.pipeline.choice import Choice, Tried
@@ -42,10 +43,24 @@ _SETTINGS_LIMIT_S = 5.0  # for each workload, when settings of the session are t
 
 
 class Portfolio:
-    """The candidates of one run: made into ``work``, measured against the teacher's validation score."""
+    """The candidates of one run: made into ``work``, measured against the teacher's answers on validation.
 
-    def __init__(self, config: QuantizeConfig, context: RunContext, graph: Path, work: Path) -> None:
+    ``teacher_logits`` [texts, labels] are these answers where they are known already.
+    """
+
+    def __init__(
+        self,
+        config: QuantizeConfig,
+        context: RunContext,
+        graph: Path,
+        work: Path,
+        *,
+        teacher_logits: Any = None,
+    ) -> None:
         from pocketformer.compress.models import load_classifier
+
+        if teacher_logits is not None:
+            self.__dict__["teacher_logits"] = teacher_logits
 
         self._config = config
         self._context = context
@@ -64,15 +79,17 @@ class Portfolio:
     @cached_property
     def teacher_metric(self) -> float | None:
         """The teacher's score on validation; None without validation labels."""
+        return self._score(self.teacher_logits) if len(self._labels) else None
+
+    @cached_property
+    def teacher_logits(self) -> Any:
+        """The teacher's answers to the validation texts, [texts, labels]."""
         from pocketformer.compress.models import load_classifier
 
-        if len(self._labels) == 0:
-            return None
         teacher_dir = self._context.artefacts.teacher or self._model_dir
         encoding = TextEncoding(teacher_dir, self._context.recipe.max_length)
         texts = self._context.need_splits("quantize").validation.texts
-        logits = predict_logits(load_classifier(teacher_dir), encoding.encode(texts), encoding.pad_id)
-        return self._score(logits)
+        return predict_logits(load_classifier(teacher_dir), encoding.encode(texts), encoding.pad_id)
 
     @cached_property
     def saturates(self) -> bool:
@@ -106,11 +123,10 @@ class Portfolio:
                 float_products=float_products,
             )
             engine = self._engine(output, candidate.engine)
-            metric = (
-                self._score(run_in_batches(engine, self._rows, self._encoding.pad_id))
-                if len(self._labels)
-                else None
-            )
+            metric = distance = None
+            if len(self._labels):
+                logits = run_in_batches(engine, self._rows, self._encoding.pad_id)
+                metric, distance = self._score(logits), divergence(self.teacher_logits, logits)
         except OSError:
             raise  # a full disk is no candidate's fault
         except PocketformerError as error:
@@ -123,7 +139,9 @@ class Portfolio:
             return replace(tried, reason=f"could not be made: {type(error).__name__}: {str(error)[:200]}")
         size = sum(part.stat().st_size for part in graph_files(output)) / 1e6
         local = self._local(output, candidate)
-        return replace(tried, path=output, metric=metric, file_mb=size, reason="made", local=local)
+        return replace(
+            tried, path=output, metric=metric, divergence=distance, file_mb=size, reason="made", local=local
+        )
 
     def measure_all(self) -> list[Tried]:
         """Make, score and time every candidate; those that can be made are timed interleaved.
@@ -283,8 +301,10 @@ def deployable_graph(
 ) -> Path:
     """The fp32 graph that candidates of this kind start from, written into ``work``.
 
-    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads.
+    Fused it has onnxruntime's attention; either way its last layer computes only what the classification head reads,
+    and an embedding table of low rank stands in it as two factors.
     """
+    from pocketformer.export.factored_tables import factor_tables
     from pocketformer.export.first_position import compute_first_position_only
     from pocketformer.export.fuse import fuse_for_onnxruntime
 
@@ -294,6 +314,8 @@ def deployable_graph(
         graph = fuse_for_onnxruntime(
             exported, work / "fused.onnx", heads=heads, hidden_size=hidden, fuse_embeddings=False
         ).output
+    factored = factor_tables(graph, work / f"{kind}-factored.onnx")
+    graph = graph if factored is None else factored.output
     try:
         return compute_first_position_only(graph, work / f"{kind}-first-position.onnx").output
     except PocketformerError as error:  # the graph as it is answers the same, only later

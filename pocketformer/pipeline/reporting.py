@@ -57,7 +57,9 @@ def compose_report(measured: Mapping[str, Any], context: RunContext, *, name: st
             "budget_met": budget_met(checks),
             "budget_checks": checks,
             "verdict": compose_verdict(metric_name, evaluation, checks, devices),
-            "needed": _needed(checks, searched=any(r["name"] == "search" for r in context.records)),
+            "needed": _needed(
+                checks, searched=any(r["name"] in ("search", "choose") for r in context.records)
+            ),
             "steps": _steps(measured, context),
             "pareto": _pareto(measured, context),
             "candidates": _candidates(context),

@@ -199,7 +199,7 @@ def _make_stage(step: Step, section: StepSection, key: str, context: RunContext)
 
 def _stage_key(step: Step, section: StepSection, previous: str, context: RunContext) -> str:
     given = {name: context.recipe.choices[name] for name in step.choices if name in context.recipe.choices}
-    judges = step.name in ("search", "quantize", "bench", "report")
+    judges = step.name in ("search", "choose", "quantize", "bench", "report")
     judges = judges or getattr(section.config, "cost", None) == "budget"
     budget = context.recipe.budget.model_dump(mode="json") if judges else None
     return digest(

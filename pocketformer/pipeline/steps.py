@@ -22,13 +22,14 @@ from pocketformer.pipeline.deliver_stages import (
 from pocketformer.pipeline.engine_stages import TensorrtConfig, tensorrt_stage
 from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
 from pocketformer.pipeline.model_stages import (
+    choose_stage,
     distill_stage,
     finetune_stage,
     prune_stage,
     search_stage,
     vocabulary_stage,
 )
-from pocketformer.pipeline.search.config import SearchConfig
+from pocketformer.pipeline.search.config import ChooseConfig, SearchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage, choices=("prune",)),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
+    Step(name="choose", version=1, config=ChooseConfig, function=choose_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(
         name="quantize",

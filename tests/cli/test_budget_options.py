@@ -76,7 +76,8 @@ def test_a_search_is_planned_within_its_time(
 def test_the_models_so_far_are_drawn() -> None:
     trial = Trial(
         number=1, name="1", depth=1, polished=False, vocabulary=0.7, layers=((2, 8),), metric=0.9, drop=0.02,
-        latency_ms={"real": 2.0}, speedup={"real": 4.0}, file_mb=5.0, parameters=10, candidate="fp32", seconds=1.0,
+        divergence=0.1, latency_ms={"real": 2.0}, speedup={"real": 4.0}, file_mb=5.0, parameters=10,
+        candidate="fp32", seconds=1.0,
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=100)
     console.print(trial_table([trial], trial))

@@ -23,6 +23,9 @@ class PruneConfig:
     principal directions stay. It goes last, and takes from layers with more heads than it has room for those that
     matter least.
 
+    ``embedding_rank``: the rank that the word table keeps, a count or a share of its width; what frequent pieces need
+    counts most (``rank_core``). The table's shape stays, and exported graphs hold it as two small factors.
+
     ``allocation``: "uniform" keeps the same in every layer; "global" lets all layers' heads and neurons
     compete for the same number of parameters together, with at least one head and ``width_multiple`` neurons in
     each layer; "latency" lets them compete for the time that they take (``BlockCosts``; multiply-accumulates of
@@ -38,6 +41,7 @@ class PruneConfig:
     heads: int | float = 1.0
     ffn: int | float = 1.0
     hidden: int | float = 1.0
+    embedding_rank: int | float = 1.0
     method: Literal["fisher", "obs"] = "fisher"
     allocation: Literal["uniform", "global", "latency"] = "uniform"
     cost: float | Literal["budget"] | None = None
@@ -49,7 +53,7 @@ class PruneConfig:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("layers", "heads", "ffn", "hidden"):
+        for name in ("layers", "heads", "ffn", "hidden", "embedding_rank"):
             _check_amount(name, getattr(self, name))
         _check_choice("method", self.method, ("fisher", "obs"))
         _check_choice("allocation", self.allocation, ("uniform", "global", "latency"))

@@ -33,6 +33,19 @@ def fitting_temperature(logits: Floats, labels: npt.NDArray[np.int64]) -> float:
     return float(_TEMPERATURES[int(np.argmin(losses))])
 
 
+def divergence(teacher: Floats, student: Floats) -> float:
+    """Mean Kullback-Leibler divergence of the student's probabilities from the teacher's, in nats.
+
+    Logits [texts, labels] of the same texts. It says on fewer texts which of two students is nearer to the teacher than
+    counting right answers does: every text tells something, not only those where an answer changes.
+    """
+    before, after = (
+        of - of.max(axis=-1, keepdims=True) for of in (np.asarray(teacher, float), np.asarray(student, float))
+    )
+    before, after = (of - np.log(np.exp(of).sum(axis=-1, keepdims=True)) for of in (before, after))
+    return float((np.exp(before) * (before - after)).sum(axis=-1).mean())
+
+
 def expected_drop(teacher: Floats, student: Floats, temperature: float) -> tuple[float, float]:
     """The expected fall of accuracy and its standard error; logits [texts, labels] of the same texts."""
     before, after = teacher.argmax(axis=-1), student.argmax(axis=-1)

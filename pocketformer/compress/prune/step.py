@@ -34,6 +34,7 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
         structure_of,
     )
     from pocketformer.compress.prune.choosing import kept_count
+    from pocketformer.compress.prune.embedding_rank import lower_embedding_rank
     from pocketformer.compress.prune.hidden import hidden_width, narrow_hidden, widest_heads
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
     from pocketformer.compress.prune.structure import prune_structure
@@ -69,6 +70,10 @@ def prune(model_dir: Path, config: PruneConfig, context: StepContext) -> StepRes
         model, directions = narrowed.output.model, narrowed.output.directions
         metrics |= narrowed.metrics
         notes += narrowed.notes
+    if config.embedding_rank != 1.0:
+        lowered = lower_embedding_rank(model, config.embedding_rank, _piece_counts(model_dir, context))
+        metrics |= lowered.metrics
+        notes += lowered.notes
     save_classifier(model, model_dir, context.output)
     if directions is not None:
         earlier = hidden_directions(model_dir)
@@ -93,6 +98,14 @@ def prune_vocabulary_step(
     save_classifier(result.output, tokenizer_dir, context.output)
     copy_companions(model_dir, context.output)
     return StepResult(output=context.output, metrics=dict(result.metrics), notes=tuple(result.notes))
+
+
+def _piece_counts(model_dir: Path, context: StepContext) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often each piece stands in the texts of the train split, by id; ids above the largest seen are left out."""
+    rows = TextEncoding(model_dir, context.max_length).encode(
+        [*context.splits.train.texts, *context.splits.unlabeled]
+    )
+    return np.bincount(np.concatenate([np.asarray(row, dtype=np.int64) for row in rows]))
 
 
 def _saliency_batches(

@@ -65,3 +65,10 @@ class SearchConfig:
             raise RecipeError(f"time_limit_s is {self.time_limit_s:g}", hint="Give seconds above 0.")
         if self.rounds < 1 or self.polished < 1:
             raise RecipeError("rounds and polished are 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChooseConfig:
+    """``model``: number of a model in the table of an earlier search, from 1; None: the best for the run's budget."""
+
+    model: int | None = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pocketformer")
 
 _RECORD = "trial.json"
-_VERSION = 2  # of what a trial computes: part of its key
+_VERSION = 3  # of what a trial computes: part of its key
 
 
 class Workshop:
@@ -43,6 +43,7 @@ class Workshop:
         self._context = context
         self._folder = folder
         self._work = work
+        self._teacher_logits: Any = None  # of the first trial's validation; the same for all
         self.teacher = context.artefacts.teacher or context.artefacts.need("model", verb="search")
 
     def stroke(self, number: int, depth: int, source: Path, previous_key: str) -> Trial:
@@ -210,17 +211,21 @@ class Workshop:
         artefacts = Artefacts(teacher=self.teacher, model=model_dir, graph=graph)
         context = replace(self._context, artefacts=artefacts)
         config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds, mixed=False)
-        portfolio = Portfolio(config, context, graph, work / "candidates")
+        portfolio = Portfolio(
+            config, context, graph, work / "candidates", teacher_logits=self._teacher_logits
+        )
+        self._teacher_logits = portfolio.teacher_logits
         chosen = portfolio.choice.choose(portfolio.measure_all())
         best, teacher = portfolio.time_against(chosen, self._teacher_graph)
         if best.path is not None:
             shutil.copyfile(best.path, model_dir.with_name("model.onnx"))
-        if best.metric is None or portfolio.teacher_metric is None:
+        if best.metric is None or best.divergence is None or portfolio.teacher_metric is None:
             raise RecipeError("the search judges by validation, which has no rows", hint="Give more data.")
         return {
             "layers": tuple((layer.heads, layer.ffn) for layer in structure_of(model).layers),
             "metric": best.metric,
             "drop": portfolio.teacher_metric - best.metric,
+            "divergence": best.divergence,
             "latency_ms": dict(best.latency_ms),
             "speedup": {name: teacher.latency_ms[name] / ms for name, ms in best.latency_ms.items()},
             "file_mb": best.file_mb + portfolio.choice.tokenizer_mb,

@@ -17,6 +17,7 @@ from typing import Any
 from pocketformer.compress.quantize.candidates import candidate_by_name
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import BundleConfig, bundle_stage
+from pocketformer.pipeline.search.choosing import FOLDER
 from pocketformer.pipeline.search.config import SearchConfig
 from pocketformer.pipeline.search.making import Workshop
 from pocketformer.pipeline.search.trials import (
@@ -31,7 +32,6 @@ from pocketformer.runtime.errors import RecipeError
 
 log = logging.getLogger("pocketformer")
 
-FOLDER = "search"
 # What training to the end may be expected to give back: a share of the drop, and not more than this many points.
 _HOPED_SHARE = 0.6
 _HOPED_AT_MOST = 0.03

@@ -23,7 +23,8 @@ class Trial:
 
     ``number`` counts from 1 in the order of making and names the folder; ``depth`` is how many strokes led to it;
     ``polished``: trained to the end; ``vocabulary``: share of the embedding rows that stayed. ``metric`` and ``drop``
-    (against the teacher) are of validation, fractions of 1; ``latency_ms`` p50 by workload and ``speedup`` over the
+    (against the teacher) are of validation, fractions of 1; ``divergence`` is of its answers there from the teacher's,
+    in nats; ``latency_ms`` p50 by workload and ``speedup`` over the
     teacher in onnxruntime fp32, timed in turns with it; ``file_mb`` is graph and tokenizer. ``layers``: heads and
     feed-forward width of each.
     """
@@ -36,6 +37,7 @@ class Trial:
     layers: tuple[tuple[int, int], ...]
     metric: float
     drop: float
+    divergence: float
     latency_ms: Mapping[str, float]
     speedup: Mapping[str, float]
     file_mb: float
@@ -52,7 +54,7 @@ class Trial:
 
     @property
     def judged_drop(self) -> float:
-        """The drop by which it is judged: smoothed over its like where it has some."""
+        """The drop by which it is judged: smoothed over the other trials where there are some."""
         return self.drop if self.smoothed_drop is None else self.smoothed_drop
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,19 +123,17 @@ class Rules:
 
 
 def smoothed(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with drops that never fall from stroke to stroke, by isotonic regression among their like.
+    """The trials with drops that never fall with the distance from the teacher, by isotonic regression over all.
 
-    On a few hundred rows the drop of one model has a standard error of about a point. Models of one chain, each cut
-    out of the one before, get worse and not better, so what each shows says something of its neighbours (Barlow,
-    Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions). Polished ones and others, and
-    those of another vocabulary, are smoothed apart.
+    On a few hundred rows the drop of one model has a standard error of about a point, because only rows whose answer
+    changed tell something. The divergence has a far smaller one, and a model whose answers are further from the
+    teacher's drops more. So the divergence orders the trials, and what each drops says something of its neighbours
+    (Barlow, Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions).
     """
     out = list(trials)
-    for kind in {(t.polished, t.vocabulary) for t in trials}:
-        alike = (i for i, t in enumerate(trials) if (t.polished, t.vocabulary) == kind)
-        like = sorted(alike, key=lambda i: trials[i].depth)
-        for index, value in zip(like, isotonic([trials[i].drop for i in like]), strict=True):
-            out[index] = replace(out[index], smoothed_drop=value)
+    order = sorted(range(len(trials)), key=lambda i: trials[i].divergence)
+    for index, value in zip(order, isotonic([trials[i].drop for i in order]), strict=True):
+        out[index] = replace(out[index], smoothed_drop=value)
     return out
 
 

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketformer.compress.prune.drop_core import expected_drop, fitting_temperature, probabilities
+from pocketformer.compress.prune.drop_core import (
+    divergence,
+    expected_drop,
+    fitting_temperature,
+    probabilities,
+)
 
 
 def test_the_temperature_of_a_teacher_that_is_too_sure_is_found() -> None:
@@ -33,3 +38,14 @@ def test_the_expected_drop_is_the_mean_over_labels_drawn_from_the_teacher() -> N
 def test_a_model_that_answers_the_same_drops_nothing() -> None:
     logits = np.eye(3)
     assert expected_drop(logits, logits * 2, 1.0) == (0.0, 0.0)
+
+
+def test_the_divergence_is_kullback_and_leiblers() -> None:
+    from scipy.stats import entropy
+
+    rng = np.random.default_rng(2)
+    teacher, student = rng.normal(size=(50, 3)) * 30, rng.normal(size=(50, 3))
+    rows = zip(probabilities(teacher, 1.0), probabilities(student, 1.0), strict=True)
+    assert divergence(teacher, student) == pytest.approx(np.mean([entropy(p, q) for p, q in rows]))
+    assert divergence(teacher, teacher + 5.0) == pytest.approx(0.0, abs=1e-12)
+    assert np.isfinite(divergence(teacher * 100, student * 100))

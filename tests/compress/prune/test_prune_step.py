@@ -79,3 +79,23 @@ def test_the_vocabulary_step_writes_a_whole_directory(
         encoded = after.encode(text)
         assert encoded.tokens == before.encode(text).tokens
         assert max(encoded.ids) < model.config.vocab_size
+
+
+def test_a_word_table_of_lower_rank_keeps_what_the_texts_look_up(
+    tiny_model_dir: Path, context: StepContext
+) -> None:
+    result = prune(tiny_model_dir, PruneConfig(embedding_rank=0.5), context)
+    before, after = (load_classifier(place) for place in (tiny_model_dir, result.output))
+    tables = [model.get_input_embeddings().weight.detach().double() for model in (before, after)]
+    rank = tables[0].shape[1] // 2
+    assert int(torch.linalg.matrix_rank(tables[1], rtol=1e-5)) == rank == result.metrics["embedding_rank"]
+    assert 0 < result.metrics["embedding_variance_kept"] < 1
+    assert structure_of(after) == structure_of(before)
+    # Rows that the texts use come back better than the others.
+    tokenizer = Tokenizer.from_file(str(tiny_model_dir / "tokenizer.json"))
+    used = torch.zeros(len(tables[0]), dtype=torch.bool)
+    for encoding in tokenizer.encode_batch(list(context.splits.train.texts)):
+        used[encoding.ids] = True
+    assert not used.all()
+    lost = ((tables[0] - tables[1]) ** 2).sum(dim=1) / (tables[0] ** 2).sum(dim=1).clamp_min(1e-12)
+    assert lost[used].mean() < lost[~used].mean()

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from pocketformer.compress.models import load_classifier, structure_of
 from pocketformer.pipeline.context import SilentListener
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.run import RunResult, run
+from pocketformer.pipeline.search.choosing import choose_recipe
+from pocketformer.runtime.errors import InputError
 from pocketformer.runtime.model import load
 
 _BRIEF = {"augmentation": {"copies": 1}, "training": {"epochs": 1, "batch_size": 16}}
@@ -91,6 +94,21 @@ def test_a_search_goes_on_where_it_was_stopped(
     answer = run(impossible, output, force=True, listener=_Stop())
     assert first.stat().st_mtime_ns == made
     assert any("none keeps the budget" in note and "are allowed" in note for note in _record(answer)["notes"])
+
+    # Or chosen among them into a run of its own, without the search.
+    chosen_recipe, judgement = choose_recipe(output, budget={"max_drop": None, "max_latency_ms": 1e6})
+    assert judgement.kept
+    chosen_run = run(chosen_recipe, tmp_path / "chosen")
+    assert chosen_run.budget_met is True
+    chosen_model = structure_of(load_classifier(tmp_path / "chosen" / "stages" / "01-choose" / "model"))
+    assert tuple((layer.heads, layer.ffn) for layer in chosen_model.layers) == judgement.trial.layers
+    assert load(chosen_run.bundles["cpu"]).predict(["where is paris ?"])[0].label
+    by_number, named = choose_recipe(output, model=1)
+    assert (named.trial.number, by_number.choices) == (1, {"quantize": "dynamic-plain-reduced"})
+    assert by_number.budget.max_latency_ms == 1e-6
+    assert not named.kept
+    with pytest.raises(InputError, match="made no model 9"):
+        choose_recipe(output, model=9)
 
     # What is too large is delivered with less of its vocabulary.
     size = taken["file_mb"]

@@ -22,7 +22,15 @@ from pocketformer.pipeline.search.trials import (
 )
 
 
-def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: float = 5.0) -> Trial:
+def _trial(
+    depth: int,
+    drop: float,
+    ms: float,
+    *,
+    polished: bool = False,
+    size: float = 5.0,
+    divergence: float | None = None,
+) -> Trial:
     return Trial(
         number=depth + 10 * polished,
         name=str(depth),
@@ -32,6 +40,7 @@ def _trial(depth: int, drop: float, ms: float, *, polished: bool = False, size: 
         layers=((2, 8),),
         metric=0.95 - drop,
         drop=drop,
+        divergence=0.1 * depth if divergence is None else divergence,
         latency_ms={"real": ms, "8x128": ms * 20},
         speedup={"real": 8 / ms, "8x128": 8 / ms},
         file_mb=size,
@@ -106,10 +115,15 @@ def test_isotonic_regression_against_brute_force(values: list[int]) -> None:
     )
 
 
-def test_a_lucky_trial_is_judged_with_its_like() -> None:
-    """Half the cuts cannot cost more than all of them; what was trained longer is no like."""
+def test_a_lucky_trial_is_judged_by_how_far_it_is_from_the_teacher() -> None:
+    """What answers more unlike the teacher cannot drop less; training to the end brings a model nearer again."""
     trials = smoothed(
-        [_trial(1, 0.02, 4.0), _trial(2, 0.01, 2.0), _trial(3, 0.03, 1.0), _trial(3, 0.0, 1.0, polished=True)]
+        [
+            _trial(1, 0.02, 4.0),
+            _trial(2, 0.01, 2.0),
+            _trial(3, 0.03, 1.0),
+            _trial(3, 0.0, 1.0, polished=True, divergence=0.05),
+        ]
     )
     assert [t.judged_drop for t in trials] == pytest.approx([0.015, 0.015, 0.03, 0.0])
     assert trials[1].drop == 0.01
