@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pocketformer.compress.quantize.candidates import USUAL_CANDIDATES
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 from pocketformer.runtime.manifest import graph_files
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.choice import Tried
+    from pocketformer.pipeline.portfolio import Portfolio
 
 log = logging.getLogger("pocketformer")
 
@@ -129,6 +134,7 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
             f"{candidate.name}: {candidate.reason}",
             *(f"session: {t.name}: {t.reason}" for t in tried if t.taken),
             *overflow_note(candidate, candidates),
+            *_training_note(portfolio, candidates, context),
         ),
         choices={
             "quantize": candidate.name,
@@ -145,4 +151,16 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
                 *(t.to_dict(candidate.name) for t in tried),
             ],
         },
+    )
+
+
+def _training_note(portfolio: Portfolio, candidates: Sequence[Tried], context: RunContext) -> tuple[str, ...]:
+    """What is left to try where int8 costs more than the budget allows, even with its worst products in float32."""
+    teacher, limit = portfolio.teacher_metric, context.recipe.budget.max_drop
+    scores = [c.metric for c in candidates if c.metric is not None and c.precision.startswith("int8")]
+    trained = any(record["name"] == "qat" for record in context.records)
+    if teacher is None or limit is None or trained or not scores or max(scores) >= teacher - limit - 1e-9:
+        return ()
+    return (
+        "no int8 candidate keeps the drop; `compress --qat`, or a qat step before export, trains the model for int8",
     )

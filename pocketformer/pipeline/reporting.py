@@ -26,6 +26,7 @@ _TITLES = {
     "prune": "prune structure",
     "vocabulary": "prune vocabulary",
     "search": "search",
+    "qat": "train for quantization",
     "quantize": "quantize",
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 from pocketformer.compress.distill import DistillConfig
 from pocketformer.compress.finetune import FinetuneConfig
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
+from pocketformer.compress.quantize.aware import QatConfig
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import (
     BenchConfig,
@@ -26,6 +27,7 @@ from pocketformer.pipeline.model_stages import (
     distill_stage,
     finetune_stage,
     prune_stage,
+    qat_stage,
     search_stage,
     vocabulary_stage,
 )
@@ -55,6 +57,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
     Step(name="choose", version=1, config=ChooseConfig, function=choose_stage),
+    Step(name="qat", version=1, config=QatConfig, function=qat_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(
         name="quantize",

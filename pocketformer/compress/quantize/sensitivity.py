@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pocketformer.compress.prune.drop_core import divergence
 from pocketformer.compress.quantize.config import DynamicConfig, StaticConfig
 from pocketformer.compress.quantize.graph_state import load_unquantized
-from pocketformer.compress.quantize.sensitivity_core import by_worth, divergence
+from pocketformer.compress.quantize.sensitivity_core import by_worth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

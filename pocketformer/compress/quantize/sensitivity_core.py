@@ -9,15 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """Mean over rows of KL(softmax(reference) || softmax(logits)), in nats; both [rows, classes]."""
-    wanted, given = _log_softmax(reference), _log_softmax(logits)
-    return float((np.exp(wanted) * (wanted - given)).sum(axis=-1).mean())
-
 
 def by_worth(errors: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Indices of the products, first the one whose float32 form saves most error for its cost (> 0)."""
@@ -41,9 +32,3 @@ def fewest(most: int, holds: Callable[[int], bool]) -> int | None:
         middle = (failed + count) // 2
         failed, count = (failed, middle) if holds(middle) else (middle, count)
     return count
-
-
-def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
