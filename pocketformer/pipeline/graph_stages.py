@@ -39,7 +39,7 @@ class QuantizeConfig:
 
     ``close``: candidates within this share of the fastest count as equally fast. Of these the smallest wins whose
     validation metric lies within ``close_drop`` times the allowed drop of the best: accuracy is not spent on little.
-    ``mixed``: where no int8 candidate keeps the budget's drop, leave the most sensitive products in float32.
+    ``fallback``: where no int8 candidate keeps the budget's drop, smooth the nearest or leave products in float32.
     ``tune_session``: whether settings of the session are tried on the chosen one.
     """
 
@@ -48,7 +48,7 @@ class QuantizeConfig:
     rounds: int = 20
     close: float = 0.1
     close_drop: float = 0.25
-    mixed: bool = True
+    fallback: bool = True
     tune_session: bool = True
 
 

@@ -157,20 +157,20 @@ class Portfolio:
         for index, candidate in enumerate(wanted, start=1):
             tried.append(self.make(candidate.name))
             self._context.listener.stage_progress(Progress(step=index, total=len(wanted) + 1))
-        tried = [*self._timed([*tried, *self._mixed(tried)]), *left]
+        tried = [*self._timed([*tried, *self._more_careful(tried)]), *left]
         finalists = self.choice.finalists(tried)
         if len(finalists) < 2:
             return tried
         again = {c.name: c for c in self._timed(finalists, longer=_FINAL_ROUNDS)}
         return [again.get(c.name, c) for c in tried]
 
-    def _mixed(self, tried: Sequence[Tried]) -> list[Tried]:
-        """Candidates of mixed precision, where int8 alone costs more than the budget's drop."""
+    def _more_careful(self, tried: Sequence[Tried]) -> list[Tried]:
+        """Smoothed and mixed forms, where int8 alone costs more than the budget's drop."""
         from pocketformer.pipeline.bench import feeds_of_rows
-        from pocketformer.pipeline.mixed import Fallback
+        from pocketformer.pipeline.fallback import Fallback
 
         teacher, limit = self.teacher_metric, self._context.recipe.budget.max_drop
-        if not self._config.mixed or teacher is None or limit is None:
+        if not self._config.fallback or teacher is None or limit is None:
             return []
         names = OnnxRuntimeEngine(self._exported, self._settings).input_names
         fallback = Fallback(
@@ -181,7 +181,7 @@ class Portfolio:
             calibration=lambda: self._calibration,
             work=self._work,
         )
-        return fallback.mixed(tried, self._float_metric)
+        return fallback.forms(tried, self._float_metric)
 
     def _float_metric(self) -> float:
         """What the model itself scores on validation, before anything is quantized."""

@@ -87,30 +87,26 @@ def train_quantized(model_dir: Path, config: QatConfig, context: StepContext) ->
 
 @contextmanager
 def quantized_products(model: Any, config: QatConfig) -> Iterator[None]:
-    """Let the products of all encoder layers compute with rounded weights and activations; after it as before.
+    """Let the model's products compute with rounded weights and activations; after it as before.
 
-    Those of the classification head stay: exporters write them as Gemm, which dynamic quantization leaves in float32.
     In the last layer, graphs that ship compute only the first position for all but keys and values, so the ranges of
     activations are taken there alone.
     """
-    from pocketformer.compress.families import layer_parts
+    from pocketformer.compress.families import family_of, layer_parts
 
-    layers = layer_parts(model)
-    changed = []
+    family, layers = family_of(model), layer_parts(model)
+    changed = [(model.get_submodule(name), False) for name in (family.head_dense, family.head_out)]
     for number, layer in enumerate(layers):
         last = number == len(layers) - 1
-        parts = {
-            name: getattr(layer, name)
-            for name in ("query", "key", "value", "attention_output", "ffn_in", "ffn_out")
-        }
-        for name, linear in parts.items():
-            first = last and name not in ("key", "value")
-            linear.forward = partial(_product, linear, config, first)
-            changed.append(linear)
+        changed += [
+            (getattr(layer, part), last and part not in ("key", "value")) for part in family.linear_parts
+        ]
+    for linear, first in changed:
+        linear.forward = partial(_product, linear, config, first)
     try:
         yield
     finally:
-        for linear in changed:
+        for linear, _ in changed:
             del linear.forward
 
 

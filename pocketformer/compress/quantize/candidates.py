@@ -2,8 +2,7 @@
 
 No candidate wins on every processor and every shape: measuring decides. The names say what they are:
 quantizer, granularity of the weights, ``reduced`` for 7-bit weights (x86 without VNNI saturates otherwise),
-``fused`` for the graph that onnxruntime's optimizer made, ``smooth`` where SmoothQuant came first, then how the
-embedding tables are stored. What begins with
+``fused`` for the graph that onnxruntime's optimizer made, then how the embedding tables are stored. What begins with
 ``openvino`` runs in OpenVINO and not in onnxruntime.
 """
 
@@ -74,8 +73,9 @@ _TABLES = {
     BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
     CODEBOOK: "int8-dynamic-embeddings-codebook",
 }
-# Ends the name of a candidate of which some products stay in float32: which ones is found by measuring.
-MIXED = "-mixed"
+# End the names of forms that candidates may have beside their own: SmoothQuant came first; some products stay in
+# float32, and which ones is found by measuring.
+SMOOTH, MIXED = "-smooth", "-mixed"
 # The one that TensorRT takes: signed, symmetric, zero points of zero, tables behind a DequantizeLinear.
 TENSORRT_CANDIDATE = "tensorrt-symmetric"
 
@@ -87,7 +87,6 @@ def _dynamic(
     *,
     per_channel: bool = True,
     reduce_range: bool = False,
-    smooth: bool = False,
 ) -> Candidate:
     return Candidate(
         name=name,
@@ -95,7 +94,6 @@ def _dynamic(
         config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range),
         embeddings=embeddings,
         precision=_TABLES[embeddings],
-        smoothing=SmoothingConfig(reduce_range=reduce_range) if smooth else None,
     )
 
 
@@ -118,8 +116,6 @@ CANDIDATES: tuple[Candidate, ...] = (
     _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
     _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
     _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
-    _dynamic("dynamic-fused-smooth", "fused", ROWS_8, smooth=True),
-    _dynamic("dynamic-fused-reduced-smooth", "fused", ROWS_8, reduce_range=True, smooth=True),
     _dynamic("dynamic-plain", "plain", ROWS_8),
     _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
     _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),
@@ -143,14 +139,6 @@ CANDIDATES: tuple[Candidate, ...] = (
         config=StaticConfig(reduce_range=True, method="percentile"),
         embeddings=ROWS_8,
         precision="int8-qdq",
-    ),
-    Candidate(
-        name="static-plain-reduced-smooth",
-        graph="plain",
-        config=StaticConfig(reduce_range=True),
-        embeddings=ROWS_8,
-        precision="int8-qdq",
-        smoothing=SmoothingConfig(reduce_range=True),
     ),
     Candidate(
         name="neural-compressor-static",
@@ -229,6 +217,14 @@ USUAL_CANDIDATES: tuple[str, ...] = (
 OPENVINO_CANDIDATES: tuple[str, ...] = tuple(c.name for c in CANDIDATES if c.engine == OPENVINO)
 
 
+def smoothed(candidate: Candidate) -> Candidate:
+    """The same candidate after SmoothQuant; ``InputError`` for one that cannot be had so."""
+    if not isinstance(candidate.config, DynamicConfig | StaticConfig):
+        raise InputError(f"{candidate.name} cannot be smoothed")
+    smoothing = SmoothingConfig(reduce_range=candidate.reduced)
+    return replace(candidate, name=candidate.name + SMOOTH, smoothing=smoothing)
+
+
 def mixed(candidate: Candidate, float_products: tuple[str, ...]) -> Candidate:
     """The same candidate with these products left in float32; ``InputError`` for one that cannot be had so."""
     if not isinstance(candidate.config, DynamicConfig | StaticConfig):
@@ -238,15 +234,20 @@ def mixed(candidate: Candidate, float_products: tuple[str, ...]) -> Candidate:
 
 
 def candidate_by_name(name: str) -> Candidate:
-    """The candidate of this name; ``InputError`` that suggests the nearest name when there is none."""
+    """The candidate of this name, in the forms that its endings ask for.
+
+    ``InputError`` that suggests the nearest name when there is none.
+    """
     import difflib
 
-    for candidate in CANDIDATES:
-        if name in (candidate.name, candidate.name + MIXED):
-            return candidate if name == candidate.name else mixed(candidate, ())
-    names = [candidate.name for candidate in CANDIDATES]
-    near = difflib.get_close_matches(name, names, n=1)
+    whole = name.removesuffix(MIXED)
+    known = {candidate.name: candidate for candidate in CANDIDATES}
+    found = known.get(whole.removesuffix(SMOOTH))
+    if found is not None:
+        found = smoothed(found) if whole.endswith(SMOOTH) else found
+        return mixed(found, ()) if name.endswith(MIXED) else found
+    near = difflib.get_close_matches(name, known, n=1)
     raise InputError(
         f"there is no quantization candidate {name!r}",
-        hint=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names)}.",
+        hint=f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}.",
     )

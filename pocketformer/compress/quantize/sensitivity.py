@@ -37,7 +37,7 @@ class Product:
 
 def products_of(graph: Path, config: DynamicConfig | StaticConfig) -> list[Product]:
     """The products of the fp32 ``graph`` that ``config`` quantizes and that can be named, in the graph's order."""
-    operators = ("MatMul", "Attention") if isinstance(config, DynamicConfig) else ("MatMul", "Gemm")
+    operators = ("MatMul", "Gemm", *(("Attention",) if isinstance(config, DynamicConfig) else ()))
     model = load_unquantized(graph)
     sizes = {item.name: int(np.prod(item.dims)) for item in model.graph.initializer}
     return [

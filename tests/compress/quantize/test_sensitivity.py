@@ -88,5 +88,9 @@ def test_mixed_candidates_say_what_they_are(planted: dict[str, Path], tmp_path: 
     assert candidate_by_name("dynamic-fused-mixed").precision == candidate.precision
     with pytest.raises(InputError, match="none is named"):
         quantize_candidate("dynamic-fused-mixed", graphs=planted, output=tmp_path / "q.onnx")
+    both = candidate_by_name("dynamic-fused-smooth-mixed")
+    assert (both.name, both.smoothing is None) == ("dynamic-fused-smooth-mixed", False)
+    with pytest.raises(InputError, match="cannot be smoothed"):
+        candidate_by_name("neural-compressor-static-smooth")
     with pytest.raises(InputError, match="cannot leave single products"):
         candidate_by_name("fp32-fused-mixed")

@@ -11,7 +11,7 @@ import pytest
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.models import load_classifier, save_classifier
 from pocketformer.pipeline.choice import Tried
-from pocketformer.pipeline.mixed import Fallback
+from pocketformer.pipeline.fallback import Fallback
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.run import run
 
@@ -67,12 +67,17 @@ def test_the_most_sensitive_product_stays_in_float32(recipe: Recipe, tmp_path: P
     assert record["details"]["teacher_metric"] == 1.0
     assert rows["dynamic-fused-reduced"]["metric"] < 0.9
     taken = rows["dynamic-fused-reduced-mixed"]
+    # No scale of a channel mends a channel that nothing reads.
+    assert rows["dynamic-fused-reduced-smooth"]["metric"] < 0.9
     assert taken["taken"]
     assert taken["metric"] >= 0.98
-    (kept,) = record["choices"]["float_products"]
-    assert "layer.1/output/dense" in kept
-    assert f"1 of 14 products stay in float32: {kept}" in taken["reason"]
-    assert any(kept in note for note in record["notes"])
+    # The head's last product has so few weights that it is worth float32 for the least error.
+    kept = record["choices"]["float_products"]
+    assert len(kept) <= 3
+    assert any("layer.1/output/dense" in name for name in kept)
+    said = f"{len(kept)} of 16 products stay in float32: {', '.join(kept)}"
+    assert said in taken["reason"]
+    assert any(said in note for note in record["notes"])
     # The resolved recipe makes the same graph again, without measuring.
     again = run(Recipe.from_file(tmp_path / "first" / "recipe.yaml"), tmp_path / "again")
     assert again.records[1]["outputs"] == record["outputs"]
@@ -103,9 +108,9 @@ def _tried(metric: float, local: str = "") -> Tried:
 
 def test_it_is_not_asked_for_where_it_is_not_needed_or_cannot_help(tmp_path: Path) -> None:
     fallback = _fallback(tmp_path)
-    assert fallback.mixed([_tried(0.95)], lambda: 1.0) == []
+    assert fallback.forms([_tried(0.95)], lambda: 1.0) == []
     # In float32 the model does not keep the drop either.
-    assert fallback.mixed([_tried(0.5)], lambda: 0.8) == []
-    assert fallback.mixed([Tried(name="fp32", precision="fp32", metric=0.5)], lambda: 1.0) == []
+    assert fallback.forms([_tried(0.5)], lambda: 0.8) == []
+    assert fallback.forms([Tried(name="fp32", precision="fp32", metric=0.5)], lambda: 1.0) == []
     with pytest.raises(AssertionError):
-        fallback.mixed([_tried(0.95, local="overflows here")], lambda: 1.0)
+        fallback.forms([_tried(0.95, local="overflows here")], lambda: 1.0)

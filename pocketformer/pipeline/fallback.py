@@ -1,4 +1,4 @@
-"""When no int8 graph keeps the drop: the most sensitive products stay in float32, as few as the budget asks for."""
+"""What is tried when no int8 graph keeps the drop: SmoothQuant, then the most sensitive products in float32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pocketformer.compress.quantize.candidates import MIXED, Candidate, candidate_by_name
+from pocketformer.compress.quantize.candidates import MIXED, SMOOTH, Candidate, candidate_by_name
 from pocketformer.compress.quantize.config import DynamicConfig, StaticConfig
 from pocketformer.pipeline.choice import Tried
 from pocketformer.runtime.errors import PocketformerError
@@ -25,7 +25,7 @@ log = logging.getLogger("pocketformer")
 
 @dataclass(frozen=True, kw_only=True)
 class Fallback:
-    """What leaving products in float32 needs of a run.
+    """What more careful forms of a candidate need of a run.
 
     ``keeps_drop``: whether a validation metric keeps the budget's drop. ``graph``: the fp32 file that a candidate's
     products are quantized from. ``make``: a candidate by name, with these products in float32, made and scored.
@@ -39,14 +39,15 @@ class Fallback:
     calibration: Callable[[], Feeds]
     work: Path
 
-    def mixed(self, tried: Sequence[Tried], reference: Callable[[], float | None]) -> list[Tried]:
-        """Mixed forms of the nearest candidate of each kind; none when an int8 candidate keeps the drop already.
+    def forms(self, tried: Sequence[Tried], reference: Callable[[], float | None]) -> list[Tried]:
+        """More careful forms of the nearest candidate of each kind; none when an int8 candidate keeps the drop already.
 
         Also none when the fp32 model itself, whose validation metric ``reference`` gives, does not keep it: no
-        precision could. One that cannot be made is missing from the list and named in the log.
+        precision could. Mixed forms, which take a minute or two, are made where the smoothed one does not keep it
+        either.
         """
         scored = [c for c in tried if c.metric is not None and c.precision.startswith("int8")]
-        if any(self.keeps_drop(c.metric) and not c.local for c in scored if c.metric is not None):
+        if any(self._holds(c) for c in scored):
             return []
         bases = [base for kind in (DynamicConfig, StaticConfig) if (base := _nearest(scored, kind))]
         if not bases:
@@ -55,18 +56,24 @@ class Fallback:
         if metric is None or not self.keeps_drop(metric):
             log.info("no int8 candidate keeps the drop, and in float32 the model does not either")
             return []
-        found = []
+        found: list[Tried] = []
         for base in bases:
-            try:
-                made = self._mixed(base)
-            except PocketformerError as error:
-                log.warning("%s%s: %s", base.name, MIXED, error)
+            smooth = [] if SMOOTH in base.name else [self.make(base.name + SMOOTH, ())]
+            found += smooth
+            if any(map(self._holds, smooth)):
                 continue
-            if made is not None:
-                found.append(made)
+            nearer = _nearest([base, *smooth], object) or base
+            try:
+                found += self._mixed(nearer)
+            except PocketformerError as error:
+                log.warning("%s%s: %s", nearer.name, MIXED, error)
         return found
 
-    def _mixed(self, base: Tried) -> Tried | None:
+    def _holds(self, candidate: Tried) -> bool:
+        """Whether it keeps the drop, and its answers are the same on all processors."""
+        return candidate.metric is not None and self.keeps_drop(candidate.metric) and not candidate.local
+
+    def _mixed(self, base: Tried) -> list[Tried]:
         from pocketformer.compress.quantize.sensitivity import most_sensitive_first
         from pocketformer.compress.quantize.sensitivity_core import fewest
 
@@ -85,16 +92,15 @@ class Fallback:
         def holds(count: int) -> bool:
             names = tuple(product.name for product in products[:count])
             made[count] = self.make(base.name + MIXED, names)
-            metric = made[count].metric
-            return metric is not None and self.keeps_drop(metric)
+            return self._holds(made[count])
 
         # All in float32 would be no int8 graph at all.
         count = fewest(len(products) - 1, holds)
         if count is None:
             log.info("%s: not even one product in int8 keeps the drop", base.name)
-            return None
+            return []
         log.info("%s%s: %d of %d products stay in float32", base.name, MIXED, count, len(products))
-        return replace(made[count], products=len(products))
+        return [replace(made[count], products=len(products))]
 
 
 def _nearest(scored: Sequence[Tried], kind: type[Any]) -> Tried | None:
