@@ -30,6 +30,7 @@ class Fallback:
     ``keeps_drop``: whether a validation metric keeps the budget's drop. ``graph``: the fp32 file that a candidate's
     products are quantized from. ``make``: a candidate by name, with these products in float32, made and scored.
     ``sample``: feeds of validation texts by which products are compared; ``calibration``: feeds for static ranges.
+    ``note`` hears what takes its time.
     """
 
     keeps_drop: Callable[[float], bool]
@@ -38,6 +39,7 @@ class Fallback:
     sample: Feeds
     calibration: Callable[[], Feeds]
     work: Path
+    note: Callable[[str], None]
 
     def forms(self, tried: Sequence[Tried], reference: Callable[[], float | None]) -> list[Tried]:
         """More careful forms of the nearest candidate of each kind; none when an int8 candidate keeps the drop already.
@@ -56,6 +58,7 @@ class Fallback:
         if metric is None or not self.keeps_drop(metric):
             log.info("no int8 candidate keeps the drop, and in float32 the model does not either")
             return []
+        self.note("no int8 candidate keeps the drop: trying SmoothQuant, then single products in float32")
         found: list[Tried] = []
         for base in bases:
             smooth = [] if SMOOTH in base.name else [self.make(base.name + SMOOTH, ())]
@@ -79,6 +82,7 @@ class Fallback:
 
         candidate = candidate_by_name(base.name)
         assert isinstance(candidate.config, DynamicConfig | StaticConfig)
+        self.note(f"{base.name}: measuring what each product loses to int8")
         self.work.mkdir(parents=True, exist_ok=True)
         products = most_sensitive_first(
             self.graph(candidate),

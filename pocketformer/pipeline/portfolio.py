@@ -180,6 +180,7 @@ class Portfolio:
             sample=feeds_of_rows(self._rows[:_TEXTS_COMPARED], self._encoding.pad_id, names),
             calibration=lambda: self._calibration,
             work=self._work,
+            note=self._context.listener.note,
         )
         return fallback.forms(tried, self._float_metric)
 

@@ -86,6 +86,16 @@ def test_the_most_sensitive_product_stays_in_float32(recipe: Recipe, tmp_path: P
     ]
 
 
+def test_training_for_quantization_is_a_step(recipe: Recipe, tmp_path: Path) -> None:
+    training = {"epochs": 1, "batch_size": 8, "keep": "last"}
+    qat = {"weight_bits": 4, "distillation": {"augmentation": {"copies": 0}, "training": training}}
+    values = recipe.model_dump(mode="json", exclude={"steps", "choices"})
+    (record,) = run(Recipe.from_mapping({**values, "steps": [{"qat": qat}]}), tmp_path / "out").records
+    assert record["config"]["distillation"]["training"]["epochs"] == 1.0
+    assert {"quantized_accuracy", "validation_accuracy"} <= set(record["metrics"])
+    assert load_classifier(tmp_path / "out" / "stages" / "01-qat" / "model").config.num_hidden_layers == 3
+
+
 def _fallback(tmp_path: Path) -> Fallback:
     def never(*_: Any) -> Any:
         raise AssertionError("nothing is to be made")
@@ -97,6 +107,7 @@ def _fallback(tmp_path: Path) -> Fallback:
         sample=(),
         calibration=never,
         work=tmp_path,
+        note=print,
     )
 
 

@@ -187,7 +187,7 @@ class _Surgery:
     def _is_vector(self, name: str) -> bool:
         return name in self._constants and len(self._constants[name].dims) == 1
 
-    def _scale(self, node: Any, at: int, factors: NDArray[np.float32]) -> None:
+    def _scale(self, node: Any, at: int, factors: NDArray[np.floating[Any]]) -> None:
         """Let ``node`` read its constant input multiplied by ``factors``; others go on reading it as it is."""
         from onnx import numpy_helper
 
