@@ -96,6 +96,8 @@ def test_a_search_and_fast_are_two_ways(
     )
     assert outcome.code == 2
     assert "--search" in outcome.err
-    outcome = cli("compress", tiny_model_dir, "--train", tiny_files[0], "--fast", "--qat")
+    outcome = cli(
+        "compress", tiny_model_dir, "--train", tiny_files[0], "--fast", "--qat", "-o", tmp_path / "out"
+    )
     assert outcome.code == 2
     assert "leave --qat out" in outcome.err

@@ -34,8 +34,7 @@ def smoothing_scales(activations: Array, weights: Array, strength: float) -> Arr
     # A common factor changes nothing: without it, s is near 1 where there is nothing to smooth.
     logs = np.where(alive, logs - logs[alive].mean() if alive.any() else 0.0, 0.0)
     limit = np.log(_LARGEST_RATIO) / 2
-    scales: Array = np.exp(np.clip(logs, -limit, limit)).astype(np.float32)
-    return scales
+    return np.asarray(np.exp(np.clip(logs, -limit, limit)), dtype=np.float32)
 
 
 def quantized_activations(x: Array) -> Array:
