@@ -63,6 +63,18 @@ class SearchRuns(PeerRuns):
         details = self._run("search", "compress", str(self.teacher()), "--search")
         return Finished(output=self.folder / "search" / "run", details=details)
 
+    def answer(self, max_drop: float, max_latency_ms: float) -> Finished:
+        """``pocketformer choose`` from that search, for a drop and a latency on 8 x 128."""
+        search = self.search().output
+        name = f"answer-{max_drop:g}-{max_latency_ms:.1f}"
+
+        def make(folder: Path) -> dict[str, Any]:
+            limits = ["--max-drop", f"{max_drop:g}", "--max-latency", f"{max_latency_ms:.3f}@8x128"]
+            argv = [sys.executable, "-m", "pocketformer", "choose", str(search), *limits]
+            return self._logged([*argv, "-o", str(folder / "run")], name, folder)
+
+        return Finished(output=self.folder / name / "run", details=self.once(name, make))
+
     def fast(self) -> Finished:
         """``pocketformer compress --fast`` of that teacher; ``details``: seconds, exit_code, cores."""
         details = self._run("fast", "compress", str(self.teacher()), "--fast")
@@ -83,18 +95,22 @@ class SearchRuns(PeerRuns):
         """A pocketformer run into ``self.folder / name / "run"``, made once."""
 
         def make(folder: Path) -> dict[str, Any]:
-            log = folder / "log.txt"
-            self.say(f"{name}: pocketformer {verb} ({log})")
             data = ["--train", str(self.inputs.train), "--test", str(self.inputs.test)]
             argv = [sys.executable, "-m", "pocketformer", verb, *arguments, *data, "-o", str(folder / "run")]
-            code, seconds = run_logged(
-                argv, log=log, environment=self.environment(), folder=folder, limit_s=_LIMIT_S
-            )
-            if code not in WHOLE or not (folder / "run" / "run.json").is_file():
-                raise EvidenceError(f"pocketformer {verb} ended with exit code {code}: {end_of(log)}")
-            return {"seconds": seconds, "exit_code": code, "cores": usable_cores()}
+            return self._logged(argv, name, folder)
 
         return self.once(name, make)
+
+    def _logged(self, argv: list[str], name: str, folder: Path) -> dict[str, Any]:
+        """Run a verb that writes ``folder / "run"``; ``seconds``, ``exit_code`` and ``cores``."""
+        log, verb = folder / "log.txt", argv[3]
+        self.say(f"{name}: pocketformer {verb} ({log})")
+        code, seconds = run_logged(
+            argv, log=log, environment=self.environment(), folder=folder, limit_s=_LIMIT_S
+        )
+        if code not in WHOLE or not (folder / "run" / "run.json").is_file():
+            raise EvidenceError(f"pocketformer {verb} ended with exit code {code}: {end_of(log)}")
+        return {"seconds": seconds, "exit_code": code, "cores": usable_cores()}
 
 
 def stage_of(run: Finished, name: str) -> dict[str, Any]:

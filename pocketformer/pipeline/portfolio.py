@@ -308,6 +308,7 @@ def deployable_graph(
     from pocketformer.export.factored_tables import factor_tables
     from pocketformer.export.first_position import compute_first_position_only
     from pocketformer.export.fuse import fuse_for_onnxruntime
+    from pocketformer.export.sliced_positions import slice_positions
 
     graph = exported
     if kind == "fused":
@@ -315,8 +316,9 @@ def deployable_graph(
         graph = fuse_for_onnxruntime(
             exported, work / "fused.onnx", heads=heads, hidden_size=hidden, fuse_embeddings=False
         ).output
-    factored = factor_tables(graph, work / f"{kind}-factored.onnx")
-    graph = graph if factored is None else factored.output
+    for rewrite in (factor_tables, slice_positions):
+        rewritten = rewrite(graph, work / f"{kind}-{rewrite.__name__}.onnx")
+        graph = graph if rewritten is None else rewritten.output
     try:
         return compute_first_position_only(graph, work / f"{kind}-first-position.onnx").output
     except PocketformerError as error:  # the graph as it is answers the same, only later

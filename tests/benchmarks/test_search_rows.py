@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,7 +8,7 @@ from typing import Any
 
 import evidence_search
 import pytest
-from evidence import search_fast
+from evidence import search_budgets, search_fast
 from evidence.search import SearchRuns
 from evidence.table import EvidenceError, judge
 
@@ -83,3 +84,58 @@ def test_the_run_is_made_once_from_the_teacher(tmp_path: Path, monkeypatch: pyte
     # The teacher is there; the demo starts from the model as it is.
     assert ["--search" in argv for argv in called[2:]] == [True, False]
     assert called[3][4] == "minilm"
+
+
+def _trials(*figures: tuple[float, float]) -> list[dict[str, Any]]:
+    """Trials of a search by smoothed drop and ms on 8 x 128."""
+    return [
+        {"number": i, "drop": 0.5, "smoothed_drop": drop, "latency_ms": {"8x128": ms}}
+        for i, (drop, ms) in enumerate(figures, start=1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("drop", "limit_ms", "taken", "right"),
+    [
+        (0.01, 15.0, 2, True),  # the fastest of those that keep the drop
+        (0.01, 15.0, 1, False),
+        (0.01, 25.0, 2, False),  # that one keeps the budget: 3 was the wrong exit code
+        (0.001, 50.0, 1, True),  # none keeps the drop
+        (0.001, 50.0, 3, False),
+    ],
+)
+def test_a_budget_that_nothing_keeps_is_answered_by_the_nearest(
+    drop: float, limit_ms: float, taken: int, right: bool
+) -> None:
+    trials = _trials((0.005, 40.0), (0.01, 20.0), (0.05, 10.0))
+    assert search_budgets.nearest_was_taken(trials, taken, drop=drop, limit_ms=limit_ms) is right
+
+
+def test_twelve_budgets_are_asked_of_one_search() -> None:
+    asked: list[tuple[float, float]] = []
+    trials = _trials((0.005, 40.0), (0.01, 20.0), (0.05, 10.0))
+
+    def answer(drop: float, limit_ms: float) -> Any:
+        asked.append((drop, limit_ms))
+        kept = (drop >= 0.01 and limit_ms >= 20) or limit_ms >= 40
+        taken = 2 if drop >= 0.01 else 1
+        stages = [{"name": "choose", "config": {"model": taken}}]
+        return SimpleNamespace(details={"exit_code": 0 if kept else 3, "stages": stages})
+
+    eager = SimpleNamespace(latency_ms={"8x128": SimpleNamespace(p50=120.0)})
+    search = SimpleNamespace(
+        device=SimpleNamespace(baselines=SimpleNamespace(torch_eager=eager)),
+        details={"stages": [{"name": "search", "details": {"trials": trials}}]},
+    )
+    runs: Any = SimpleNamespace(search=lambda: search, answer=answer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            search_budgets,
+            "stage_of",
+            lambda run, name: next(s for s in run.details["stages"] if s["name"] == name),
+        )
+        measured = search_budgets.answers(runs)
+    assert asked == list(itertools.product((0.005, 0.01, 0.02, 0.04), (40.0, 24.0, 12.0)))
+    assert measured.value == 12
+    assert "0.5/5: nearest" in measured.how
+    assert "4/3: kept" in measured.how

@@ -29,7 +29,8 @@ from numpy.typing import NDArray
 from pocketformer.compress.quantize.codebook_core import CodebookTable, quantize_with_codebook
 from pocketformer.compress.quantize.config import EmbeddingsConfig
 from pocketformer.compress.quantize.embeddings_core import QuantizedTable, pack, quantize_table
-from pocketformer.compress.quantize.graph_state import load, save
+from pocketformer.compress.quantize.graph_state import load, put_in_place, save
+from pocketformer.compress.quantize.unfuse import unfuse_embeddings
 from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
 from pocketformer.runtime.results import StepResult
 
@@ -106,6 +107,7 @@ class _Rewriter:
         self.notes: list[str] = []
 
     def run(self) -> None:
+        self._quantize_sliced()
         lookups = self._lookups()
         word_ids = _aliases(self.graph, "input_ids")
         for name, nodes in lookups.items():
@@ -120,6 +122,36 @@ class _Rewriter:
             else:
                 config = self.config if is_word else replace(self.config, bits=8)
                 self._replace(name, nodes, config, is_word)
+
+    def _quantize_sliced(self) -> None:
+        """Tables whose first rows are read (position embeddings): int8 rows that expand when the graph is loaded."""
+        from onnx import TensorProto, helper, numpy_helper
+
+        for node in [node for node in self.graph.node if node.op_type == "Slice"]:
+            item = self.initializers.get(node.input[0])
+            if item is None or len(item.dims) != 2 or item.data_type != TensorProto.FLOAT:
+                continue
+            name = node.input[0]
+            readers = [other for other in self.graph.node if name in other.input]
+            if 4 * item.dims[0] * item.dims[1] < self.config.smallest_bytes or len(readers) > 1:
+                continue
+            table = numpy_helper.to_array(item)
+            how = {
+                "bits": 8,
+                "block": table.shape[1],
+                "symmetric": True,
+                "grid": 1,
+                "scale_dtype": np.float32,
+            }
+            arrays = _row_arrays(_remembered(quantize_table, table, how))
+            arrays["scales"] = arrays["scales"].reshape(-1, 1)
+            self._store(name, arrays)
+            expanded = [
+                helper.make_node("Cast", [f"{name}_codes"], [f"{name}_float"], to=TensorProto.FLOAT),
+                helper.make_node("Mul", [f"{name}_float", f"{name}_scales"], [f"{name}_expanded"]),
+            ]
+            node.input[0] = f"{name}_expanded"
+            put_in_place(self.graph, node, [*expanded, node])
 
     def _lookups(self) -> dict[str, list[NodeProto]]:
         """Gather nodes along the rows of float32 tables that are large enough, by table."""
@@ -159,7 +191,7 @@ class _Rewriter:
         self._store(name, arrays)
         make = _row_nodes if config.block_size is None else _block_nodes
         for node in nodes:
-            _put_in_place(self.graph, node, make(node, name, tuple(arrays), quantized, config.half_scales))
+            put_in_place(self.graph, node, make(node, name, tuple(arrays), quantized, config.half_scales))
 
     def _replace_by_codebook(self, name: str, nodes: list[NodeProto], group: int) -> None:
         from onnx import numpy_helper
@@ -185,7 +217,7 @@ class _Rewriter:
             }
         self._store(name, arrays)
         for node in nodes:
-            _put_in_place(self.graph, node, _codebook_nodes(node, name, cut="to" in arrays))
+            put_in_place(self.graph, node, _codebook_nodes(node, name, cut="to" in arrays))
 
     def _store(self, name: str, arrays: dict[str, NDArray[Any]]) -> None:
         """Take the float32 table out of the graph and put its codes in."""
@@ -212,14 +244,6 @@ def _relative_error(table: NDArray[np.float32], back: NDArray[np.float32]) -> fl
     energy = float((table.astype(np.float64) ** 2).sum())
     wrong = float(((table - back).astype(np.float64) ** 2).sum())
     return float((wrong / energy) ** 0.5) if energy else 0.0
-
-
-def _put_in_place(graph: Any, node: NodeProto, new: list[NodeProto]) -> None:
-    """Replace ``node`` by the nodes ``new``, where it stood."""
-    place = next(i for i, other in enumerate(graph.node) if other is node)
-    del graph.node[place]
-    for offset, item in enumerate(new):
-        graph.node.insert(place + offset, item)
 
 
 def _row_arrays(table: QuantizedTable) -> dict[str, NDArray[Any]]:
@@ -317,64 +341,6 @@ def _codebook_nodes(node: NodeProto, name: str, *, cut: bool) -> list[NodeProto]
         helper.make_node(operator, inputs, [output], name=output, **attributes)
         for operator, inputs, output, attributes in steps
     ]
-
-
-def unfuse_embeddings(model: Any) -> int:
-    """Take every EmbedLayerNormalization of ``model`` apart, in place; how many there were.
-
-    word[ids] + position[0 .. sequence) + type[type ids], then LayerNormalization; its second output, the
-    number of visible tokens in each row, is summed from the mask where something reads it.
-    """
-    from onnx import helper
-
-    graph = model.graph
-    fused = [node for node in graph.node if node.op_type == "EmbedLayerNormalization"]
-    for number, node in enumerate(fused):
-        read = {name for other in graph.node for name in other.input} | {item.name for item in graph.output}
-        new = _single_operators(graph, node, f"embeddings_{number}", read)
-        _put_in_place(graph, node, new)
-    if fused and not any(item.domain == _MICROSOFT for item in model.opset_import):
-        model.opset_import.append(helper.make_opsetid(_MICROSOFT, 1))
-    return len(fused)
-
-
-def _single_operators(graph: Any, node: NodeProto, prefix: str, read: set[str]) -> list[NodeProto]:
-    from onnx import TensorProto, helper, numpy_helper
-
-    names = [*node.input, *[""] * (9 - len(node.input))]
-    ids, types, words, positions, segments, gamma, beta, mask, position_ids = names
-    epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-12)
-    outputs = [*node.output, *[""] * (3 - len(node.output))]
-    nodes: list[NodeProto] = []
-
-    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
-        return output
-
-    def constant(value: list[int] | int, suffix: str) -> str:
-        array = np.array(value, np.int64)
-        graph.initializer.append(numpy_helper.from_array(array, f"{prefix}_{suffix}"))
-        return f"{prefix}_{suffix}"
-
-    total = add("Gather", [words, ids], f"{prefix}_word")
-    if not position_ids:
-        shape = add("Shape", [ids], f"{prefix}_shape")
-        length = add("Gather", [shape, constant(1, "axis")], f"{prefix}_length")
-        position_ids = add(
-            "Range", [constant(0, "zero"), length, constant(1, "one")], f"{prefix}_position_ids"
-        )
-    position = add("Gather", [positions, position_ids], f"{prefix}_position")
-    total = add("Add", [total, position], f"{prefix}_sum")
-    if types and segments:
-        total = add("Add", [total, add("Gather", [segments, types], f"{prefix}_type")], f"{prefix}_all")
-    if outputs[2] and outputs[2] in read:
-        add("Identity", [total], outputs[2])
-    add("LayerNormalization", [total, gamma, beta], outputs[0], axis=-1, epsilon=epsilon)
-    if outputs[1] and outputs[1] in read:
-        # Attention takes the count as int32, whatever the mask's own type.
-        summed = add("ReduceSum", [mask, constant([1], "mask_axes")], f"{prefix}_visible", keepdims=0)
-        add("Cast", [summed], outputs[1], to=TensorProto.INT32)
-    return nodes
 
 
 def _aliases(graph: Any, name: str) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,11 @@ def save(model: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save_model(model, str(path), save_as_external_data=False)
     return path
+
+
+def put_in_place(graph: Any, node: Any, new: Sequence[Any]) -> None:
+    """Replace ``node`` of ``graph`` by the nodes ``new``, where it stood."""
+    place = next(i for i, other in enumerate(graph.node) if other is node)
+    del graph.node[place]
+    for offset, item in enumerate(new):
+        graph.node.insert(place + offset, item)

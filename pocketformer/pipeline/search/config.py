@@ -10,15 +10,17 @@ from pocketformer.compress.training import TrainingConfig
 from pocketformer.runtime.errors import RecipeError
 
 
-def _stroke(layers: float, heads: float, ffn: float) -> PruneConfig:
-    return PruneConfig(layers=layers, heads=heads, ffn=ffn, allocation="global")
+def _stroke(layers: float, heads: float, ffn: float, *, embedding_rank: float = 1.0) -> PruneConfig:
+    return PruneConfig(
+        layers=layers, heads=heads, ffn=ffn, embedding_rank=embedding_rank, allocation="global"
+    )
 
 
 # Each leaves about two thirds of the products of the model before it. Depth goes late and little by little, because
 # it costs most accuracy (docs/decisions/0006), but what short texts take is mostly a price for each layer.
 _STROKES: tuple[PruneConfig, ...] = (
-    _stroke(0.84, 0.5, 0.45),
-    _stroke(1.0, 0.55, 0.6),
+    _stroke(0.84, 0.5, 0.45, embedding_rank=0.5),
+    _stroke(1.0, 0.5, 0.5),
     _stroke(0.8, 0.8, 0.8),
     _stroke(0.75, 0.8, 0.8),
     _stroke(0.67, 1.0, 0.8),

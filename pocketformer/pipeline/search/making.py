@@ -25,6 +25,7 @@ from pocketformer.runtime.manifest import sha256_directory
 if TYPE_CHECKING:
     from pocketformer.compress.distill import DistillConfig
     from pocketformer.compress.prune.config import PruneConfig
+    from pocketformer.compress.prune.costs import BlockCosts
 
 log = logging.getLogger("pocketformer")
 
@@ -51,10 +52,41 @@ class Workshop:
         cut = self._config.strokes[depth - 1]
         return self._trial(number, depth, source, previous_key, cut=cut, training=self._config.recovery)
 
+    def aimed(self, number: int, trial: Trial | None, source: Path, share: float) -> Trial:
+        """Cut a trial's model (None: the one that the search began with) to ``share`` of its time, recover, measure.
+
+        The budget's workload says which time, and the latency table of this machine what each block takes of it.
+        """
+        from pocketformer.compress.models import load_classifier, structure_of
+        from pocketformer.compress.prune.config import PruneConfig
+        from pocketformer.pipeline.search.aiming import costs_on
+
+        depth = 0.0 if trial is None else trial.depth
+        rank = self._config.strokes[0].embedding_rank if trial is None else 1.0
+        costs = costs_on(
+            self._context.recipe.budget.latency_workload,
+            len(structure_of(load_classifier(source)).layers),
+            teacher=self.teacher,
+            candidate=self._config.candidates[0],
+            context=self._context,
+        )
+        return self._trial(
+            number,
+            depth + 0.5,
+            source,
+            "" if trial is None else trial.key,
+            cut=PruneConfig(allocation="latency", cost=share, embedding_rank=rank),
+            training=self._config.recovery,
+            costs=costs,
+            aimed=share,
+        )
+
     def polish(self, number: int, trial: Trial) -> Trial:
         """Train the model of a trial to the end and measure it again."""
         source = self.recovered(trial)
-        return self._trial(number, trial.depth, source, trial.key, cut=None, training=self._config.polish)
+        return self._trial(
+            number, trial.depth, source, trial.key, cut=None, training=self._config.polish, aimed=trial.aimed
+        )
 
     def with_vocabulary(self, number: int, trial: Trial, share: float) -> Trial:
         """Deliver the model of a trial with another share of its vocabulary, and measure it again."""
@@ -112,24 +144,33 @@ class Workshop:
     def _trial(
         self,
         number: int,
-        depth: int,
+        depth: float,
         source: Path,
         previous_key: str,
         *,
         cut: PruneConfig | None,
         training: DistillConfig,
+        costs: BlockCosts | None = None,
+        aimed: float | None = None,
     ) -> Trial:
-        key = digest([previous_key or self.base_key, plain(cut), plain(training)])
+        # Another table of the same machine cuts elsewhere.
+        known = (
+            []
+            if costs is None
+            else [costs.source, *map(sorted, (costs.attention.items(), costs.ffn.items()))]
+        )
+        key = digest([previous_key or self.base_key, plain(cut), plain(training), *known])
         share = self._config.vocabularies[0]
 
         def make(folder: Path) -> Trial:
-            model = source if cut is None else self._cut(source, cut, folder / "cut")
+            model = source if cut is None else self._cut(source, cut, folder / "cut", costs)
             recovered = self._distilled(model, training, folder)
             delivered = self._delivered(recovered, share, folder)
             return Trial(
                 number=number,
-                name=f"{depth}{' polished' if cut is None else ''}",
+                name=f"{depth:g}{' polished' if cut is None else ''}",
                 depth=depth,
+                aimed=aimed,
                 polished=cut is None,
                 vocabulary=share,
                 key=key,
@@ -176,10 +217,10 @@ class Workshop:
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
 
-    def _cut(self, source: Path, cut: PruneConfig, output: Path) -> Path:
+    def _cut(self, source: Path, cut: PruneConfig, output: Path, costs: BlockCosts | None) -> Path:
         from pocketformer.compress.prune.step import prune
 
-        return prune(source, cut, self._step(output)).output
+        return prune(source, cut, replace(self._step(output), costs=costs)).output
 
     def _distilled(self, source: Path, training: DistillConfig, folder: Path) -> Path:
         from pocketformer.compress.distill import distill

@@ -26,6 +26,7 @@ from pocketformer.pipeline.search.trials import (
     Trial,
     on_front,
     smoothed,
+    worth_aiming,
     worth_polishing,
 )
 from pocketformer.runtime.errors import RecipeError
@@ -69,7 +70,14 @@ def search(config: SearchConfig, context: RunContext, folder: Path) -> Made:
             "trials": float(len(searcher.trials)),
         },
         notes=tuple(notes),
-        choices={"search": {"strokes": best.depth, "polished": best.polished, "vocabulary": best.vocabulary}},
+        choices={
+            "search": {
+                "strokes": int(best.depth),
+                "polished": best.polished,
+                "vocabulary": best.vocabulary,
+                **({} if best.aimed is None else {"aimed": best.aimed}),
+            }
+        },
         details={
             "trials": [
                 {**trial.to_dict(), "on_front": front, "taken": trial.number == best.number}
@@ -136,6 +144,9 @@ class _Search:
             if self.trials and (self._is_late() or self._is_hopeless()):
                 break
             self._cut(depth)
+        aim = worth_aiming(self.trials, self.rules)
+        if aim is not None and not self._is_late():
+            self._aim(*aim)
         for _ in range(self._config.polished):
             trial = worth_polishing(self.trials, self.rules, self._hope)
             if trial is None or self._is_late(polishing=True):
@@ -149,6 +160,8 @@ class _Search:
         """Make again what an earlier search took, and only what leads to it."""
         for depth in range(1, int(choice["strokes"]) + 1):
             self._cut(depth)
+        if choice.get("aimed") is not None:
+            self._aim(self.trials[-1] if self.trials else None, float(choice["aimed"]))
         if choice["polished"]:
             self._polish(self.trials[-1])
         share = float(choice.get("vocabulary", self._config.vocabularies[0]))
@@ -161,10 +174,19 @@ class _Search:
     def _cut(self, depth: int) -> None:
         self._say(f"cutting, {depth} of at most {len(self._config.strokes)}")
         previous = self.trials[-1] if self.trials else None
-        source = self._context.artefacts.need("model", verb="search")
-        source = source if previous is None else self.workshop.recovered(previous)
         key = "" if previous is None else previous.key
-        self._add(self.workshop.stroke(len(self.trials) + 1, depth, source, key))
+        self._add(self.workshop.stroke(len(self.trials) + 1, depth, self._source(previous), key))
+
+    def _aim(self, trial: Trial | None, share: float) -> None:
+        what = "the model" if trial is None else f"model {trial.name}"
+        self._say(f"cutting {what} to {share:.0%} of its time, for the latency limit")
+        self._add(self.workshop.aimed(len(self.trials) + 1, trial, self._source(trial), share))
+
+    def _source(self, trial: Trial | None) -> Path:
+        """The model that is cut next: of a trial, or the one that the search began with."""
+        if trial is None:
+            return self._context.artefacts.need("model", verb="search")
+        return self.workshop.recovered(trial)
 
     def _polish(self, trial: Trial) -> None:
         self._say(f"training model {trial.name} to the end")

@@ -15,13 +15,18 @@ from pocketformer.report.front import non_dominated
 _ROUNDING = 1e-9
 # Models within this many times the fastest one's time count as equally fast.
 _AS_FAST = 1.1
+# Of the latency limit: what a cut aims at, and from where on there is nothing to aim at any more.
+_AIM, _NEAR_LIMIT = 0.95, 0.9
+# A smaller share of a model's time cannot be cut off at once.
+_LEAST_SHARE = 0.35
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One model that the search made, and what was measured of it.
 
-    ``number`` counts from 1 in the order of making and names the folder; ``depth`` is how many strokes led to it;
+    ``number`` counts from 1 in the order of making and names the folder; ``depth`` is how many strokes led to it, the
+    last of them counted half when it was ``aimed`` at a latency: at this share of the time of the model before it;
     ``polished``: trained to the end; ``vocabulary``: share of the embedding rows that stayed. ``metric`` and ``drop``
     (against the teacher) are of validation, fractions of 1; ``divergence`` is of its answers there from the teacher's,
     in nats; ``latency_ms`` p50 by workload and ``speedup`` over the
@@ -31,7 +36,7 @@ class Trial:
 
     number: int
     name: str
-    depth: int
+    depth: float
     polished: bool
     vocabulary: float
     layers: tuple[tuple[int, int], ...]
@@ -45,6 +50,7 @@ class Trial:
     candidate: str
     seconds: float = 0.0
     key: str = ""
+    aimed: float | None = None
     smoothed_drop: float | None = None
 
     @property
@@ -120,6 +126,35 @@ class Rules:
     def is_fast(self, trial: Trial) -> bool:
         """Whether a trial keeps what training and a smaller vocabulary cannot mend."""
         return not self.without("max_drop", "max_size_mb").missing(trial)
+
+
+def worth_aiming(trials: Sequence[Trial], rules: Rules) -> tuple[Trial | None, float] | None:
+    """A cut for the latency limit: the trial to cut (None: the model that the search began with), and to which share.
+
+    The chain's strokes are as large as they are, so the first model that is fast enough may be far faster than it has
+    to be, and drop more. It is worth aiming between it and the one before when it drops too much, or when the drop has
+    no limit and accuracy is what counts. None otherwise.
+    """
+    limit, workload = rules.budget.max_latency_ms, rules.budget.latency_workload
+    chain = sorted((t for t in trials if not t.polished and t.aimed is None), key=lambda t: t.depth)
+    if limit is None or not chain or workload not in chain[0].latency_ms:
+        return None
+    fast = next((i for i, t in enumerate(chain) if t.latency_ms[workload] <= limit), None)
+    if fast is None:
+        slower: Trial | None = chain[-1]
+        before = chain[-1].latency_ms[workload]
+    else:
+        found = chain[fast]
+        most = rules.budget.max_drop
+        if most is not None and found.judged_drop <= most + _ROUNDING:
+            return None
+        slower = chain[fast - 1] if fast else None
+        before = found.latency_ms[workload] * found.speedup[workload]
+        before = slower.latency_ms[workload] if slower is not None else before
+        if found.latency_ms[workload] >= _NEAR_LIMIT * limit:
+            return None
+    share = _AIM * limit / before
+    return (slower, round(share, 3)) if _LEAST_SHARE <= share < 1 else None
 
 
 def smoothed(trials: Sequence[Trial]) -> list[Trial]:

@@ -11,10 +11,11 @@ from onnx import numpy_helper
 
 from pocketformer.compress.quantize.codebook_core import quantize_with_codebook
 from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
-from pocketformer.compress.quantize.embeddings import quantize_embeddings, unfuse_embeddings
+from pocketformer.compress.quantize.embeddings import quantize_embeddings
 from pocketformer.compress.quantize.embeddings_core import quantize_table
 from pocketformer.compress.quantize.graph_state import save
 from pocketformer.compress.quantize.onnxruntime_dynamic import quantize_dynamic
+from pocketformer.compress.quantize.unfuse import unfuse_embeddings
 from pocketformer.runtime.engine import OnnxRuntimeEngine
 from pocketformer.runtime.errors import AlreadyQuantizedError, InputError, ModelError
 
@@ -169,3 +170,43 @@ def test_a_codebook_computes_with_exactly_its_dequantized_table(
     for feed in feeds[:2]:
         expected = OnnxRuntimeEngine(tmp_path / "r.onnx").run(feed)
         np.testing.assert_allclose(OnnxRuntimeEngine(result.output).run(feed), expected, atol=2e-5)
+
+
+def test_a_table_of_which_the_first_rows_are_read_expands_when_it_is_loaded(tmp_path: Path) -> None:
+    """Position embeddings: int8 in the file, float32 in the session, nothing left to do in a call."""
+    import onnxruntime as ort
+    from onnx import TensorProto, helper
+
+    rng = np.random.default_rng(0)
+    words, places = (rng.standard_normal((rows, 64)).astype(np.float32) for rows in (500, 96))
+    nodes = [
+        helper.make_node("Gather", ["words", "input_ids"], ["w"]),
+        helper.make_node("Shape", ["input_ids"], ["length"], start=1, end=2),
+        helper.make_node("Slice", ["places", "zero", "length", "zero"], ["p"]),
+        helper.make_node("Add", ["w", "p"], ["o"]),
+    ]
+    tensors = {"words": words, "places": places, "zero": np.array([0])}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["batch", "sequence"])],
+        [helper.make_tensor_value_info("o", TensorProto.FLOAT, ["batch", "sequence", 64])],
+        [numpy_helper.from_array(value, name) for name, value in tensors.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8),
+        tmp_path / "m.onnx",
+    )
+    result = quantize_embeddings(
+        tmp_path / "m.onnx", tmp_path / "q.onnx", EmbeddingsConfig(smallest_bytes=1024)
+    )
+    assert result.metrics["tables"] == 2
+    assert result.metrics["table_bytes"] == 500 * 64 + 500 * 4 + 96 * 64 + 96 * 4
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
+    ort.InferenceSession(result.output, options, providers=["CPUExecutionProvider"])
+    loaded = onnx.load(str(tmp_path / "loaded.onnx"))
+    assert [node.op_type for node in loaded.graph.node].count("Mul") == 1  # the words' own
+    ids = {"input_ids": rng.integers(0, 500, (2, 30))}
+    before, after = (OnnxRuntimeEngine(tmp_path / name).run(ids) for name in ("m.onnx", "q.onnx"))
+    assert 0 < np.abs(before - after).max() < 0.05

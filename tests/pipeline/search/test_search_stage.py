@@ -163,3 +163,20 @@ def test_trials_depend_on_all_texts_that_are_learned(
         recipe = _recipe(base, budget={"max_drop": 1.0}, time_limit_s=0.001)
         keys.append(_record(run(recipe, tmp_path / "out", force=True))["details"]["trials"][0]["key"])
     assert keys[0] != keys[1]
+
+
+@pytest.mark.slow
+def test_a_cut_that_aims_at_a_latency_goes_by_the_latency_table(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a resolved recipe names it; the table is measured on this machine, in a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = _recipe(tiny_recipe, budget={"max_drop": None, "max_latency_ms": 1.0, "latency_workload": "1x32"})
+    chosen = {"strokes": 1, "aimed": 0.8, "polished": False}
+    result = run(base.model_copy(update={"choices": {"search": chosen}}), tmp_path / "out")
+    assert list((tmp_path / "cache").rglob("*.json"))
+    first, aimed = _record(result)["details"]["trials"]
+    assert (aimed["depth"], aimed["aimed"], aimed["name"]) == (1.5, 0.8, "1.5")
+    assert aimed["parameters"] < first["parameters"]
+    assert len(aimed["layers"]) == len(first["layers"])
+    assert _record(result)["choices"]["search"] == {**chosen, "vocabulary": 0.9}

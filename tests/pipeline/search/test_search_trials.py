@@ -18,6 +18,7 @@ from pocketformer.pipeline.search.trials import (
     isotonic,
     on_front,
     smoothed,
+    worth_aiming,
     worth_polishing,
 )
 
@@ -164,3 +165,47 @@ def test_without_a_limit_of_the_drop_the_slowest_that_is_fast_enough_is_trained(
     assert worth_polishing(CHAIN, rules, _hope) == CHAIN[1]
     assert worth_polishing([*CHAIN, replace(CHAIN[1], polished=True)], rules, _hope) is None
     assert worth_polishing(CHAIN, _rules(max_drop=None, max_latency_ms=0.1), _hope) is None
+
+
+@pytest.mark.parametrize(
+    ("budget", "source", "share"),
+    [
+        # 3 takes 20 ms and 2 takes 40: between them lies what 30 ms allow.
+        ({"max_drop": 0.02, "max_latency_ms": 30.0, "latency_workload": "8x128"}, 2, 0.95 * 30 / 40),
+        ({"max_drop": None, "max_latency_ms": 1.5}, 2, 0.95 * 1.5 / 2),
+        # The first is fast enough by far: from the model that the search began with, which takes 8 ms.
+        ({"max_drop": None, "max_latency_ms": 7.0}, None, 0.95 * 7 / 8),
+        # None is fast enough: on from the last.
+        ({"max_drop": 0.02, "max_latency_ms": 0.6}, 3, 0.95 * 0.6),
+    ],
+)
+def test_a_cut_is_aimed_at_the_latency_between_two_strokes(
+    budget: dict[str, Any], source: int | None, share: float
+) -> None:
+    found = worth_aiming(CHAIN, _rules(**budget))
+    assert found is not None
+    assert (None if found[0] is None else found[0].depth) == source
+    assert found[1] == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"max_drop": 0.02},  # no latency to aim at
+        {"max_drop": 0.02, "max_latency_ms": 3.0},  # 2 keeps all of it
+        {"max_drop": None, "max_latency_ms": 1.05},  # 3 is near the limit already
+        {"max_drop": 0.02, "max_latency_ms": 0.3},  # more than one cut can take
+        {"max_drop": 0.02, "max_latency_ms": 3.0, "latency_workload": "1x128"},  # not measured
+    ],
+)
+def test_nothing_is_aimed_at(budget: dict[str, Any]) -> None:
+    assert worth_aiming(CHAIN, _rules(**budget)) is None
+
+
+def test_what_was_aimed_or_polished_is_no_part_of_the_chain() -> None:
+    rules = _rules(max_drop=None, max_latency_ms=1.5)
+    others = [
+        replace(CHAIN[1], number=4, depth=2.5, aimed=0.7, latency_ms={"real": 1.4, "8x128": 28.0}),
+        replace(CHAIN[2], number=5, polished=True),
+    ]
+    assert worth_aiming([*CHAIN, *others], rules) == worth_aiming(CHAIN, rules)
