@@ -34,7 +34,7 @@ def smoothing_scales(activations: Array, weights: Array, strength: float) -> Arr
     # A common factor changes nothing: without it, s is near 1 where there is nothing to smooth.
     logs = np.where(alive, logs - logs[alive].mean() if alive.any() else 0.0, 0.0)
     limit = np.log(_LARGEST_RATIO) / 2
-    return np.asarray(np.exp(np.clip(logs, -limit, limit)), dtype=np.float32)
+    return np.exp(np.clip(logs, -limit, limit)).astype(np.float32)
 
 
 def quantized_activations(x: Array) -> Array:
@@ -42,7 +42,8 @@ def quantized_activations(x: Array) -> Array:
     low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
     scale = (high - low) / 255 or 1.0
     zero = np.rint(-low / scale)
-    return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    rounded: Array = ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(np.float32)
+    return rounded
 
 
 def quantized_weights(w: Array, largest: int) -> Array:
