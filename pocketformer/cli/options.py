@@ -119,6 +119,16 @@ class Cost(Fraction):
         return "budget" if str(value).strip().lower() == "budget" else super().convert(value, param, ctx)
 
 
+class Sparsity(Fraction):
+    """A share, or ``2:4`` for two of every four."""
+
+    name = "fraction|2:4"
+
+    def convert(self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]) -> Any:
+        """The share as a fraction of 1, or "2:4"."""
+        return "2:4" if str(value).strip() == "2:4" else super().convert(value, param, ctx)
+
+
 PATH = click.Path(path_type=Path)
 
 

@@ -1,4 +1,4 @@
-"""``pocketformer prune``: remove layers, heads, neurons and vocabulary."""
+"""``pocketformer prune``: remove layers, heads, neurons and vocabulary, or set weights to zero."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import click
 
-from pocketformer.cli.options import PATH, Cost, Count, data_options, data_section, run_options
+from pocketformer.cli.options import PATH, Cost, Count, Sparsity, data_options, data_section, run_options
 
 
 @click.command("prune")
@@ -19,6 +19,14 @@ from pocketformer.cli.options import PATH, Cost, Count, data_options, data_secti
 @click.option("--hidden", type=Count(), help="Width of the hidden state to keep: a number or a share.")
 @click.option("--embedding-rank", type=Count(), help="Rank of the word table to keep: a number or a share.")
 @click.option("--vocabulary", type=Count(), help="Pieces of the vocabulary to keep: a number or a share.")
+@click.option("--sparsity", type=Sparsity(), help="Weights to set to zero: a share, or 2:4 for TensorRT.")
+@click.option(
+    "--sparsity-method",
+    type=click.Choice(("magnitude", "wanda", "sparsegpt")),
+    default="sparsegpt",
+    show_default=True,
+    help="Which weights; sparsegpt also changes those that stay.",
+)
 @click.option(
     "--method",
     type=click.Choice(("fisher", "obs")),
@@ -41,6 +49,8 @@ def command(
     hidden: Any,
     embedding_rank: Any,
     vocabulary: Any,
+    sparsity: Any,
+    sparsity_method: str,
     method: str,
     allocation: Optional[str],
     cost: Any,
@@ -51,7 +61,8 @@ def command(
 ) -> int:
     """Remove parts of MODEL (a directory or a run) that the data in --train needs least.
 
-    What is removed is gone: shapes and files shrink. Follow with `distill` to recover what was lost, or let
+    What is removed is gone: shapes and files shrink. Only --sparsity keeps shapes; what trains afterwards holds its
+    zeros. Follow with `distill` to recover what was lost, or let
     `--method obs` change the weights that stay so that little is.
     """
     from pocketformer.cli.running import run_and_render, step_recipe
@@ -70,10 +81,13 @@ def command(
         structure["method"] = method
         structure["allocation"] = allocation or ("uniform" if cost is None else "latency")
     steps: list[Any] = [{"prune": structure}] if structure else []
+    if sparsity is not None:
+        steps.append({"sparsify": {"pattern": sparsity, "method": sparsity_method}})
     if vocabulary is not None:
         steps.append({"vocabulary": {"size": vocabulary}})
     if not steps:
         raise click.UsageError(
-            "say what to keep: --layers, --heads, --ffn, --hidden, --embedding-rank, --cost or --vocabulary."
+            "say what to keep: --layers, --heads, --ffn, --hidden, --embedding-rank, --cost or --vocabulary; "
+            "or how much to set to zero: --sparsity."
         )
     return run_and_render(step_recipe(model, steps, values, data), output, force=force, as_json=as_json)

@@ -78,6 +78,7 @@ def distill(
 
     from pocketformer.compress.models import hidden_directions, load_classifier, save_classifier
     from pocketformer.compress.prune.layers import chosen_layers, select_layers
+    from pocketformer.compress.prune.sparsity import hold_zeros
 
     if context.teacher is None:
         raise RecipeError(
@@ -92,6 +93,7 @@ def distill(
         chosen = chosen_layers(config.layers, total)
         student = select_layers(student, chosen)
         notes.append(f"student starts from layers {', '.join(map(str, chosen))} of {total}")
+    hold_zeros(student)
     matcher = _Matcher(config, student, teacher, hidden_directions(model_dir))
 
     encoding = TextEncoding(context.teacher, context.max_length)

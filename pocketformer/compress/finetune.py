@@ -28,6 +28,7 @@ def finetune(model_dir: Path, config: FinetuneConfig, context: StepContext) -> S
     import torch
 
     from pocketformer.compress.models import load_classifier, save_classifier
+    from pocketformer.compress.prune.sparsity import hold_zeros
 
     train = context.splits.train
     if train.labels is None:
@@ -37,6 +38,7 @@ def finetune(model_dir: Path, config: FinetuneConfig, context: StepContext) -> S
         )
     torch.manual_seed(context.seed)
     model = load_classifier(model_dir, label_names=context.splits.label_names)
+    hold_zeros(model)
     encoding = TextEncoding(model_dir, context.max_length)
     rows = encoding.encode(train.texts)
     labels = train.labels

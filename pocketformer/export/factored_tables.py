@@ -28,15 +28,21 @@ _NOTHING = 1e-5
 
 
 def factor_tables(
-    onnx_path: Path, output: Path, *, tolerance: float = DEFAULT_TOLERANCE
+    onnx_path: Path,
+    output: Path,
+    *,
+    smallest_bytes: int = _SMALLEST_BYTES,
+    tolerance: float = DEFAULT_TOLERANCE,
 ) -> StepResult[Path] | None:
     """Write ``onnx_path`` with its tables of low rank as factors; None, and no file, when it has none.
+
+    Tables under ``smallest_bytes`` stay as they are.
 
     Metrics: ``tables`` taken apart, ``rank`` of the largest, ``max_abs_difference`` of the logits. Raises
     ``ParityError`` when that is above ``tolerance``.
     """
     model = load_graph(onnx_path)
-    ranks = _factor(model)
+    ranks = _factor(model, smallest_bytes)
     if not ranks:
         return None
     save_graph(model, output)
@@ -72,14 +78,14 @@ def _cosines(size: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _factor(model: Any) -> list[int]:
+def _factor(model: Any, smallest_bytes: int) -> list[int]:
     """Rewrite the ``onnx.ModelProto`` in place; the rank of each table that was taken apart."""
     from onnx import TensorProto, helper, numpy_helper
 
     graph = model.graph
     ranks: list[int] = []
     for table in list(graph.initializer):
-        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.ByteSize() < _SMALLEST_BYTES:
+        if table.data_type != TensorProto.FLOAT or len(table.dims) != 2 or table.ByteSize() < smallest_bytes:
             continue
         readers = [node for node in graph.node if table.name in node.input]
         if not readers or not all(_looks_up(node, table.name) for node in readers):

@@ -51,8 +51,9 @@ def inspect_graph(path: Path) -> GraphSummary:
     model = load_graph(path)
     nodes = list(all_nodes(model.graph))
     operators = Counter(node.op_type for node in nodes)
-    packed = _packed_tables(nodes)
-    kinds = _initializer_kinds(model)
+    folded = _packed_weights(model)
+    packed = _packed_tables(nodes) | {name: group for name, (group, _) in folded.items()}
+    kinds = _initializer_kinds(model) | dict.fromkeys(folded, "matrices")
     by_kind = {"embeddings": 0, "matrices": 0, "other": 0}
     by_type: Counter[str] = Counter()
     parameters = 0
@@ -69,7 +70,9 @@ def inspect_graph(path: Path) -> GraphSummary:
                     by_type[TensorProto.DataType.Name(attribute.t.data_type).lower()] += _tensor_bytes(
                         attribute.t
                     )
-    products, tables = _product_precision(operators, by_type), _table_precision(model, nodes)
+    products, tables = _product_precision(nodes, operators, by_type), _table_precision(model, nodes)
+    if folded:
+        products += f"-weights-{next(iter(folded.values()))[1]}-levels"
     same = tables is None or products.split("-")[0] == tables
     precision = products if same else f"{products}-embeddings-{tables}"
     standard = [item.version for item in model.opset_import if item.domain in ("", "ai.onnx")]
@@ -88,7 +91,7 @@ def inspect_graph(path: Path) -> GraphSummary:
     )
 
 
-def _product_precision(operators: Mapping[str, int], by_type: Mapping[str, int]) -> str:
+def _product_precision(nodes: list[Any], operators: Mapping[str, int], by_type: Mapping[str, int]) -> str:
     """One name for how the graph's products compute."""
     if any(operators.get(name) for name in _DYNAMIC):
         name = "int8-dynamic"
@@ -97,10 +100,18 @@ def _product_precision(operators: Mapping[str, int], by_type: Mapping[str, int])
     elif any(operators.get(name) for name in _INTEGER):
         name = "int8"
     elif operators.get("MatMulNBits"):
-        name = "weights-nbits"
+        name = _packed_product_precision(nodes)
     else:
         name = "fp16" if by_type.get("float16", 0) > by_type.get("float", 0) else "fp32"
     return name
+
+
+def _packed_product_precision(nodes: list[Any]) -> str:
+    """What MatMulNBits computes in and how many bits its weights have, such as "int8-weights-int4"."""
+    node = next(node for node in nodes if node.op_type == "MatMulNBits")
+    settings = {attribute.name: attribute.i for attribute in node.attribute}
+    # Level 4 quantizes activations to int8; the others compute in float.
+    return f"{'int8' if settings.get('accuracy_level') == 4 else 'fp32'}-weights-int{settings.get('bits', 4)}"
 
 
 def _table_precision(model: Any, nodes: list[Any]) -> str | None:
@@ -145,6 +156,29 @@ def _initializer_kinds(model: Any) -> dict[str, str]:
             elif readers in _PRODUCTS or readers == "DequantizeLinear":
                 kinds.setdefault(name, "matrices")
     return kinds
+
+
+def _packed_weights(model: Any) -> dict[str, tuple[int, int]]:
+    """Weights of products that are looked up in a table when the graph is loaded: how many share a byte, their levels.
+
+    By the name of the initializer that holds the bytes.
+    """
+    sizes = {item.name: list(item.dims) for item in model.graph.initializer}
+    made = {output: node for node in model.graph.node for output in node.output}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type not in _PRODUCTS:
+            continue
+        origin = made.get(node.input[1])
+        while origin is not None and origin.op_type in ("Slice", "Reshape"):
+            origin = made.get(origin.input[0])
+        if origin is None or origin.op_type != "Gather" or len(sizes.get(origin.input[0], ())) != 2:
+            continue
+        cast = made.get(origin.input[1])
+        if cast is not None and cast.input[0] in sizes:
+            codewords, group = sizes[origin.input[0]]
+            found[cast.input[0]] = (group, round(codewords ** (1 / group)))
+    return found
 
 
 def _packed_tables(nodes: list[Any]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from pocketformer.compress.distill import DistillConfig, distill
 from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.finetune import FinetuneConfig, finetune
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
+from pocketformer.compress.prune.sparsity import SparsityConfig, sparsify_step
 from pocketformer.compress.quantize.aware import QatConfig, train_quantized
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.search.config import ChooseConfig, SearchConfig
@@ -44,6 +45,12 @@ def prune_stage(config: PruneConfig, context: RunContext, folder: Path) -> Made:
         config = replace(config, cost=float(chosen["cost"]))
     made = _made(prune(model, config, context.step_context(folder, verb="prune")), context)
     return replace(made, choices={"prune": {"cost": made.metrics["cost_limit"]}}) if searched else made
+
+
+def sparsify_stage(config: SparsityConfig, context: RunContext, folder: Path) -> Made:
+    """Set weights to zero, which training after it holds there."""
+    model = context.artefacts.need("model", verb="prune")
+    return _made(sparsify_step(model, config, context.step_context(folder, verb="prune")), context)
 
 
 def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path) -> Made:

@@ -29,6 +29,7 @@ _ROUNDED_PASSES = 1.5 * _TRAIN_PASSES
 _TRIAL_SECONDS = 60.0
 _FIXED_SECONDS = {
     "prune": 10.0,
+    "sparsify": 10.0,
     "vocabulary": 8.0,
     "export": 20.0,
     "quantize": 100.0,
@@ -153,6 +154,7 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         return PlannedStage(name=name, what=what, seconds=120.0 if config.cost == "budget" else 40.0)
     what = {
         "prune": "remove what Fisher saliency finds least needed",
+        "sparsify": "set weights to zero, and hold them there in what trains after it",
         "vocabulary": "remove vocabulary that the data does not use",
         "export": "write fp32 ONNX, check it against torch",
         "quantize": "make candidates, measure each, take the best",

@@ -24,6 +24,7 @@ _TITLES = {
     "finetune": "fine-tune",
     "distill": "distil",
     "prune": "prune structure",
+    "sparsify": "set weights to zero",
     "vocabulary": "prune vocabulary",
     "search": "search",
     "qat": "train for quantization",

@@ -10,6 +10,7 @@ from typing import Any
 from pocketformer.compress.distill import DistillConfig
 from pocketformer.compress.finetune import FinetuneConfig
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
+from pocketformer.compress.prune.sparsity import SparsityConfig
 from pocketformer.compress.quantize.aware import QatConfig
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import (
@@ -29,6 +30,7 @@ from pocketformer.pipeline.model_stages import (
     prune_stage,
     qat_stage,
     search_stage,
+    sparsify_stage,
     vocabulary_stage,
 )
 from pocketformer.pipeline.search.config import ChooseConfig, SearchConfig
@@ -54,6 +56,7 @@ STEPS: tuple[Step, ...] = (
     Step(name="finetune", version=1, config=FinetuneConfig, function=finetune_stage),
     Step(name="distill", version=4, config=DistillConfig, function=distill_stage),
     Step(name="prune", version=2, config=PruneConfig, function=prune_stage, choices=("prune",)),
+    Step(name="sparsify", version=1, config=SparsityConfig, function=sparsify_stage),
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
     Step(name="choose", version=1, config=ChooseConfig, function=choose_stage),

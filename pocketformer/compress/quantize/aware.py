@@ -35,7 +35,8 @@ class QatConfig:
     """Settings of quantization-aware training.
 
     ``weight_bits`` 8 rounds weights with a scale for each output, to 7 bits with ``reduce_range``: codes that no
-    processor's products overflow with, and that 8 bits hold too. 4 rounds them in blocks of ``block_size`` inputs.
+    processor's products overflow with, and that 8 bits hold too. 4 rounds them in blocks of ``block_size`` inputs, to
+    the codes of a symmetric MatMulNBits.
     ``activations`` "uint8": by their range in each call, as in dynamic quantization; "float32" leaves them, as 4-bit
     weights alone do. ``distillation``: the training; a learning rate of None is a quarter of that of ``distill``.
     """

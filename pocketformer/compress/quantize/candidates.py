@@ -2,7 +2,8 @@
 
 No candidate wins on every processor and every shape: measuring decides. The names say what they are:
 quantizer, granularity of the weights, ``reduced`` for 7-bit weights (x86 without VNNI saturates otherwise),
-``fused`` for the graph that onnxruntime's optimizer made, then how the embedding tables are stored. What begins with
+``fused`` for the graph that onnxruntime's optimizer made, ``packed`` for weights in 4 bits or fewer that are expanded
+to int8 at load, ``nbits`` for weights that stay in 4 bits, then how the embedding tables are stored. What begins with
 ``openvino`` runs in OpenVINO and not in onnxruntime.
 """
 
@@ -15,8 +16,10 @@ from pocketformer.compress.quantize.config import (
     DequantizedTablesConfig,
     DynamicConfig,
     EmbeddingsConfig,
+    NBitsConfig,
     NeuralCompressorConfig,
     NncfConfig,
+    PackedWeightsConfig,
     SmoothingConfig,
     StaticConfig,
 )
@@ -37,7 +40,7 @@ class Candidate:
 
     name: str
     graph: Literal["plain", "fused", "torch"]
-    config: DynamicConfig | StaticConfig | NeuralCompressorConfig | NncfConfig | None
+    config: DynamicConfig | StaticConfig | NBitsConfig | NeuralCompressorConfig | NncfConfig | None
     embeddings: EmbeddingsConfig | DequantizedTablesConfig | None
     precision: str
     slow: bool = False
@@ -46,10 +49,13 @@ class Candidate:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether ranges of activations are found beforehand, from texts of the training split."""
-        return self.smoothing is not None or isinstance(
-            self.config, StaticConfig | NeuralCompressorConfig | NncfConfig
-        )
+        """Whether activations are looked at beforehand, on texts of the training split."""
+        if self.smoothing is not None:
+            return True
+        weights = self.config.packed if isinstance(self.config, DynamicConfig) else self.config
+        if isinstance(weights, PackedWeightsConfig | NBitsConfig):
+            return weights.needs_calibration
+        return isinstance(self.config, StaticConfig | NeuralCompressorConfig | NncfConfig)
 
     @property
     def reduced(self) -> bool:
@@ -73,6 +79,8 @@ _TABLES = {
     BLOCKS_4_FINE: "int8-dynamic-embeddings-int4",
     CODEBOOK: "int8-dynamic-embeddings-codebook",
 }
+# Levels of a weight when this many share a byte.
+_LEVELS = {2: 16, 3: 6}
 # End the names of forms that candidates may have beside their own: SmoothQuant came first; some products stay in
 # float32, and which ones is found by measuring.
 SMOOTH, MIXED = "-smooth", "-mixed"
@@ -87,13 +95,17 @@ def _dynamic(
     *,
     per_channel: bool = True,
     reduce_range: bool = False,
+    packed: PackedWeightsConfig | None = None,
 ) -> Candidate:
+    products, _, tables = _TABLES[embeddings].partition("-embeddings-")
+    if packed is not None:
+        products += f"-weights-{_LEVELS[packed.group]}-levels"
     return Candidate(
         name=name,
         graph=graph,
-        config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range),
+        config=DynamicConfig(per_channel=per_channel, reduce_range=reduce_range, packed=packed),
         embeddings=embeddings,
-        precision=_TABLES[embeddings],
+        precision=f"{products}-embeddings-{tables}" if tables else products,
     )
 
 
@@ -116,9 +128,37 @@ CANDIDATES: tuple[Candidate, ...] = (
     _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
     _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
     _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
+    _dynamic("dynamic-fused-packed", "fused", BLOCKS_4, reduce_range=True, packed=PackedWeightsConfig()),
+    _dynamic(
+        "dynamic-fused-packed-rtn",
+        "fused",
+        BLOCKS_4,
+        reduce_range=True,
+        packed=PackedWeightsConfig(method="rtn"),
+    ),
+    _dynamic(
+        "dynamic-fused-packed-codebook", "fused", CODEBOOK, reduce_range=True, packed=PackedWeightsConfig()
+    ),
+    _dynamic(
+        "dynamic-fused-packed-six-levels",
+        "fused",
+        CODEBOOK,
+        reduce_range=True,
+        packed=PackedWeightsConfig(group=3),
+    ),
     _dynamic("dynamic-plain", "plain", ROWS_8),
     _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
     _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),
+    *(
+        Candidate(
+            name=f"nbits-plain-{method}",
+            graph="plain",
+            config=NBitsConfig(method=method),
+            embeddings=BLOCKS_4,
+            precision="int8-weights-int4-embeddings-int4",
+        )
+        for method in ("rtn", "hqq", "gptq", "awq")
+    ),
     Candidate(
         name="static-plain",
         graph="plain",
@@ -200,14 +240,15 @@ CANDIDATES: tuple[Candidate, ...] = (
 )
 
 # What a run measures when its recipe names none: every kind once, 7-bit weights beside 8-bit where it may matter.
-# The rest is there to be named: per-tensor weights, finer int4 blocks, codebooks for a vocabulary kept whole, and
-# the one for TensorRT.
+# The rest is there to be named: MatMulNBits, which is slower for an encoder, per-tensor weights, finer int4 blocks,
+# codebooks for a vocabulary kept whole, weights of six levels, and the one for TensorRT.
 USUAL_CANDIDATES: tuple[str, ...] = (
     "fp32-fused",
     "dynamic-fused",
     "dynamic-fused-reduced",
     "dynamic-fused-int4",
     "dynamic-fused-reduced-int4",
+    "dynamic-fused-packed",
     "dynamic-plain-reduced",
     "static-plain-reduced",
     "static-plain-percentile-reduced",

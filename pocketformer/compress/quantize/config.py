@@ -7,18 +7,62 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedWeightsConfig:
+    """int8 weights stored in less, expanded while the graph is loaded: see ``packed_weights``.
+
+    ``group`` weights share a byte: 2 have 16 levels each (4 bits), 3 have 6 (2.67 bits). ``method`` "rtn" takes the
+    nearest levels, "gptq" wants calibration and makes up for rounding; ``damping`` is its own. Products of fewer than
+    ``smallest`` weights stay int8.
+    """
+
+    group: Literal[2, 3] = 2
+    method: Literal["rtn", "gptq"] = "gptq"
+    damping: float = 0.01
+    smallest: int = 4096
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it takes second moments of activations on texts."""
+        return self.method == "gptq"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NBitsConfig:
+    """4-bit weights that stay packed while they run: onnxruntime's MatMulNBits, see ``nbits``.
+
+    ``block_size`` rows of a column share a scale, and a zero point unless ``symmetric``. ``accuracy_level`` 4 quantizes
+    activations to int8 for the product, 1 computes in float32. ``method`` "gptq" and "awq" want calibration;
+    ``damping`` is GPTQ's. Products of fewer than ``smallest`` weights stay float32.
+    """
+
+    method: Literal["rtn", "hqq", "gptq", "awq"] = "gptq"
+    block_size: Literal[32, 64, 128] = 32
+    symmetric: bool = False
+    accuracy_level: Literal[1, 4] = 4
+    damping: float = 0.01
+    smallest: int = 4096
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether it takes second moments of activations on texts."""
+        return self.method in ("gptq", "awq")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DynamicConfig:
-    """int8 weights, activations quantized to uint8 while running: no calibration.
+    """int8 weights, activations quantized to uint8 while running: no calibration but for ``packed`` by GPTQ.
 
     ``per_channel`` gives each output column its own scale. ``reduce_range`` keeps weights to 7 bits: on
     x86 without VNNI the products of uint8 and int8 are added in pairs into 16 bits, which saturate
-    otherwise. ``float_products``: names of the nodes that stay in float32.
+    otherwise. ``packed`` stores weights in fewer bits; they have 7 then. ``float_products``: names of the nodes that
+    stay in float32.
     """
 
     per_channel: bool = True
     reduce_range: bool = False
     weight_type: Literal["int8", "uint8"] = "int8"
     float_products: tuple[str, ...] = ()
+    packed: PackedWeightsConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -279,9 +279,9 @@ def _row_nodes(
 
     codes = add("Gather", [f"{name}_codes", ids], f"{result}_codes")
     codes = add("Cast", [codes], f"{result}_float", to=TensorProto.FLOAT)
-    scale = add("Gather", [f"{name}_scales", ids], f"{result}_scale")
+    scale = add("Gather", [f"{name}_scales", ids], f"{result}_of_row")
     if half:
-        scale = add("Cast", [scale], f"{result}_scale_float", to=TensorProto.FLOAT)
+        scale = add("Cast", [scale], f"{result}_of_row_float", to=TensorProto.FLOAT)
     if "offsets" in arrays:
         product = add("Mul", [codes, scale], f"{result}_scaled")
         offset = add("Gather", [f"{name}_offsets", ids], f"{result}_offset")
@@ -334,8 +334,8 @@ def _codebook_nodes(node: NodeProto, name: str, *, cut: bool) -> list[NodeProto]
         ("Gather", [f"{name}_codebook", f"{result}_numbers"], f"{result}_groups", {}),
         ("Reshape", [f"{result}_groups", f"{name}_shape"], f"{result}_row", {}),
         *([("Slice", bounds, row, {})] if cut else []),
-        ("Gather", [f"{name}_scales", ids], f"{result}_scale", {}),
-        ("Mul", [row, f"{result}_scale"], result, {}),
+        ("Gather", [f"{name}_scales", ids], f"{result}_of_row", {}),
+        ("Mul", [row, f"{result}_of_row"], result, {}),
     )
     return [
         helper.make_node(operator, inputs, [output], name=output, **attributes)

@@ -25,12 +25,12 @@ def quantize_dynamic(
     graph: Path,
     output: Path,
     config: DynamicConfig,
-    calibration: Sequence[Mapping[str, NDArray[np.int64]]] = (),  # noqa: ARG001 (one signature for all)
+    calibration: Sequence[Mapping[str, NDArray[np.int64]]] = (),
 ) -> StepResult[Path]:
-    """Write the dynamic int8 form of the fp32 ``graph``, plain or fused; ``calibration`` is not used.
+    """Write the dynamic int8 form of the fp32 ``graph``, plain or fused; ``calibration`` is for ``packed``.
 
-    Metrics: ``bytes``, ``quantized_products``. Raises ``AlreadyQuantizedError`` for a quantized graph and
-    ``ModelError`` when onnxruntime's quantizer fails.
+    Metrics: ``bytes``, ``quantized_products`` and those of ``packed_weights``. Raises
+    ``AlreadyQuantizedError`` for a quantized graph and ``ModelError`` when onnxruntime's quantizer fails.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization import quantize_dynamic as onnxruntime_quantize
@@ -61,7 +61,12 @@ def quantize_dynamic(
             ) from error
     quantized = load(output)
     save(quantized, output)
-    return StepResult(output=output, metrics=product_metrics(quantized, output))
+    metrics: dict[str, float] = {}
+    if config.packed is not None:
+        from pocketformer.compress.quantize.packed_weights import pack_weights
+
+        metrics = pack_weights(graph, output, config.packed, calibration)
+    return StepResult(output=output, metrics=product_metrics(quantized, output) | metrics)
 
 
 def product_metrics(model: Any, path: Path) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pocketformer.compress.quantize.config import (
     DequantizedTablesConfig,
     DynamicConfig,
     EmbeddingsConfig,
+    NBitsConfig,
     NeuralCompressorConfig,
     NncfConfig,
 )
@@ -157,6 +158,10 @@ def _quantizer(config: object) -> Callable[[Path, Path, Any, Feeds], StepResult[
         from pocketformer.compress.quantize.onnxruntime_dynamic import quantize_dynamic
 
         return quantize_dynamic
+    if isinstance(config, NBitsConfig):
+        from pocketformer.compress.quantize.nbits import quantize_nbits
+
+        return quantize_nbits
     from pocketformer.compress.quantize.onnxruntime_static import quantize_static
 
     return quantize_static

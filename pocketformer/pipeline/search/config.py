@@ -48,7 +48,7 @@ class SearchConfig:
     recovery: DistillConfig = field(default_factory=lambda: _training(2))
     polish: DistillConfig = field(default_factory=lambda: _training(8))
     vocabularies: tuple[float, ...] = (0.7, 0.5, 0.35, 0.25, 0.15)
-    candidates: tuple[str, ...] = ("dynamic-fused-int4", "dynamic-fused-reduced-int4")
+    candidates: tuple[str, ...] = ("dynamic-fused-int4", "dynamic-fused-reduced-int4", "dynamic-fused-packed")
     rounds: int = 10
     time_limit_s: float | None = 2400.0
     polished: int = 3

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pocketformer.compress.quantize.candidates import CANDIDATES, candidate_by_name
+from pocketformer.compress.quantize.candidates import CANDIDATES, Candidate, candidate_by_name
+from pocketformer.compress.quantize.config import DynamicConfig, NBitsConfig
 from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.export.inspect_graph import inspect_graph
 from pocketformer.export.onnx_export import export_module
@@ -28,12 +29,18 @@ def _tiny_tables_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from pocketformer.compress.quantize import candidates
 
-    shrunk = tuple(
-        candidate
-        if candidate.embeddings is None
-        else replace(candidate, embeddings=replace(candidate.embeddings, smallest_bytes=1024))
-        for candidate in CANDIDATES
-    )
+    def shrunken(candidate: Candidate) -> Candidate:
+        if candidate.embeddings is not None:
+            candidate = replace(candidate, embeddings=replace(candidate.embeddings, smallest_bytes=1024))
+        if isinstance(candidate.config, NBitsConfig):
+            candidate = replace(candidate, config=replace(candidate.config, smallest=64))
+        packed = candidate.config.packed if isinstance(candidate.config, DynamicConfig) else None
+        if packed is not None:
+            config = replace(candidate.config, packed=replace(packed, smallest=64))
+            candidate = replace(candidate, config=config)
+        return candidate
+
+    shrunk = tuple(shrunken(candidate) for candidate in CANDIDATES)
     monkeypatch.setattr(candidates, "CANDIDATES", shrunk)
 
 
