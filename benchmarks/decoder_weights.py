@@ -6,7 +6,7 @@
 A character model is trained here for some minutes; its ONNX graph gives the logits of a whole text, without a cache:
 nothing generates text yet. Poems that end in 0 or 1 (by number) are held out, those in 2 calibrate, the rest trains.
 Printed as JSON: for fp32, int8 and each 4-bit method the perplexity for a character, the file's size and p50 at 1 x 64.
-The table with the characters' embeddings is the output's weight too and stays float32 as a table in every row.
+The characters' table stays float32 in every row; the output's weight, a copy of it, is quantized like other products.
 """
 
 from __future__ import annotations

@@ -11,7 +11,12 @@ import pytest
 CHAIN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("finetune", "model", ("--epochs", "1", "--train", "train.csv", "--test", "test.csv"), "model"),
     ("distill", "finetune", ("--epochs", "1", "--layers", "2"), "model"),
-    ("prune", "distill", ("--method", "obs", "--cost", "60%", "--vocabulary", "90%"), "model"),
+    (
+        "prune",
+        "distill",
+        ("--method", "obs", "--cost", "60%", "--sparsity", "2:4", "--vocabulary", "90%"),
+        "model",
+    ),
     ("export", "prune", ("--exporter", "optimum"), "graph"),
     ("quantize", "export", ("--candidate", "fp32", "--max-drop", "100%"), "quantized"),
     ("bundle", "quantize", ("--name", "tiny"), "bundle"),

@@ -163,9 +163,10 @@ def hold_zeros(model: nn.Module) -> int:
     """
     held = 0
     for part in _maps(model):
-        mask = part.weight.detach() != 0
-        if part.weight.requires_grad and float(mask.float().mean()) <= 1 - _SPARSE:
-            part.weight.register_hook(_masking(mask))
+        weight: Any = part.weight  # torch types none of its hooks
+        mask = weight.detach() != 0
+        if weight.requires_grad and float(mask.float().mean()) <= 1 - _SPARSE:
+            weight.register_hook(_masking(mask))
             held += 1
     return held
 

@@ -26,7 +26,7 @@ def kept(scores: FloatArray, share: float | None, *, by_output: bool = False) ->
     """Which entries of ``scores`` [K, N] stay: True for the largest.
 
     ``share`` of them goes, of the whole matrix or with ``by_output`` of each column; None: two of every four rows. Rows
-    beyond the last whole four all stay. Ties go to the entry that comes first.
+    beyond the last whole four all stay. Which of equals stay, their order says.
     """
     rows, columns = scores.shape
     if share is None:
@@ -38,9 +38,11 @@ def kept(scores: FloatArray, share: float | None, *, by_output: bool = False) ->
         return mask
     if by_output:
         order = np.argsort(np.argsort(scores, axis=0, kind="stable"), axis=0, kind="stable")
-        return order >= round(share * rows)
+        most: NDArray[np.bool_] = order >= round(share * rows)
+        return most
     flat = np.argsort(np.argsort(scores, axis=None, kind="stable"), kind="stable")
-    return (flat >= round(share * scores.size)).reshape(scores.shape)
+    stays: NDArray[np.bool_] = (flat >= round(share * scores.size)).reshape(scores.shape)
+    return stays
 
 
 def magnitude(weights: FloatArray, share: float | None) -> FloatArray:

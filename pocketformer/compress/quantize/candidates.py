@@ -10,7 +10,7 @@ to int8 at load, ``nbits`` for weights that stay in 4 bits, then how the embeddi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from pocketformer.compress.quantize.config import (
     DequantizedTablesConfig,
@@ -109,6 +109,11 @@ def _dynamic(
     )
 
 
+def _packed(name: str, embeddings: EmbeddingsConfig, **how: Any) -> Candidate:
+    packed = PackedWeightsConfig(**how)
+    return _dynamic(name, "fused", embeddings, reduce_range=True, packed=packed)
+
+
 CANDIDATES: tuple[Candidate, ...] = (
     Candidate(name="fp32", graph="plain", config=None, embeddings=None, precision="fp32"),
     Candidate(name="fp32-fused", graph="fused", config=None, embeddings=None, precision="fp32"),
@@ -128,24 +133,10 @@ CANDIDATES: tuple[Candidate, ...] = (
     _dynamic("dynamic-fused-reduced-int4-fine", "fused", BLOCKS_4_FINE, reduce_range=True),
     _dynamic("dynamic-fused-codebook", "fused", CODEBOOK),
     _dynamic("dynamic-fused-reduced-codebook", "fused", CODEBOOK, reduce_range=True),
-    _dynamic("dynamic-fused-packed", "fused", BLOCKS_4, reduce_range=True, packed=PackedWeightsConfig()),
-    _dynamic(
-        "dynamic-fused-packed-rtn",
-        "fused",
-        BLOCKS_4,
-        reduce_range=True,
-        packed=PackedWeightsConfig(method="rtn"),
-    ),
-    _dynamic(
-        "dynamic-fused-packed-codebook", "fused", CODEBOOK, reduce_range=True, packed=PackedWeightsConfig()
-    ),
-    _dynamic(
-        "dynamic-fused-packed-six-levels",
-        "fused",
-        CODEBOOK,
-        reduce_range=True,
-        packed=PackedWeightsConfig(group=3),
-    ),
+    _packed("dynamic-fused-packed", BLOCKS_4),
+    _packed("dynamic-fused-packed-rtn", BLOCKS_4, method="rtn"),
+    _packed("dynamic-fused-packed-codebook", CODEBOOK),
+    _packed("dynamic-fused-packed-six-levels", CODEBOOK, group=3),
     _dynamic("dynamic-plain", "plain", ROWS_8),
     _dynamic("dynamic-plain-reduced", "plain", ROWS_8, reduce_range=True),
     _dynamic("dynamic-plain-reduced-int4", "plain", BLOCKS_4, reduce_range=True),

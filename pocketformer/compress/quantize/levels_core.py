@@ -39,7 +39,8 @@ def normal_levels(count: int) -> FloatArray:
 def integer_levels(count: int) -> NDArray[np.int8]:
     """``normal_levels`` stretched to [-63, 63] and rounded, int8 [count]."""
     levels = normal_levels(count)
-    return np.rint(levels / levels[-1] * LARGEST).astype(np.int8)
+    rounded: NDArray[np.int8] = np.rint(levels / levels[-1] * LARGEST).astype(np.int8)
+    return rounded
 
 
 def nearest_level(values: FloatArray, levels: FloatArray) -> NDArray[np.uint8]:
@@ -80,4 +81,5 @@ def group_codes(codes: NDArray[np.uint8], count: int, group: int) -> NDArray[np.
     """Numbers of levels uint8 [inputs, outputs] as bytes uint8 [inputs, ceil(outputs / group)]; see ``group_table``."""
     padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % group))).astype(np.int64)
     parts = [padded[:, place::group] * count**place for place in range(group)]
-    return np.sum(parts, axis=0).astype(np.uint8)
+    packed: NDArray[np.uint8] = np.sum(parts, axis=0).astype(np.uint8)
+    return packed

@@ -87,11 +87,12 @@ def _quantized(
     if config.method != "gptq" or moments is None:
         return quantize_table(rows, grid=1, **how)
     table = quantize_table(rows, grid=_GRID, **how)
+    scales: FloatArray = table.scales.astype(np.float64)
     middle = np.full(table.scales.shape, 1 << (_BITS - 1), np.uint8)
     zeros = middle if table.zero_points is None else table.zero_points
 
     def nearest(row: int, values: FloatArray) -> tuple[NDArray[np.uint8], FloatArray]:
-        scale, zero = table.scales[:, row // config.block_size], zeros[:, row // config.block_size]
+        scale, zero = scales[:, row // config.block_size], zeros[:, row // config.block_size]
         codes = np.clip(np.rint(values / scale) + zero, 0, (1 << _BITS) - 1).astype(np.uint8)
         return codes, (codes - zero.astype(np.float64)) * scale
 

@@ -106,6 +106,23 @@ def test_moments_are_those_of_the_tokens_without_padding(graphs: dict[str, Path]
     assert np.allclose(found, np.stack(rows).T @ np.stack(rows) / len(rows), atol=1e-5)
 
 
+def test_answers_hold_on_processors_whose_8_bit_products_overflow(
+    graphs: dict[str, Path], feeds: Feeds, tmp_path: Path
+) -> None:
+    """Weights have 7 bits, whether or not the int8 ones that they replace had; exact arithmetic takes the graph too."""
+    from pocketformer.runtime.manifest import SessionSettings
+    from pocketformer.targets.saturation import count_clipped
+
+    config = DynamicConfig(reduce_range=False, packed=EVERY)
+    path = quantize_dynamic(graphs["fused"], tmp_path / "q.onnx", config, feeds).output
+    assert np.abs(numpy_helper.to_array(table_of(path))).max() == 63
+    assert count_clipped(path, feeds, SessionSettings(intra_op_threads=1)) == 0
+
+
+def table_of(path: Path) -> onnx.TensorProto:
+    return next(i for i in onnx.load(str(path)).graph.initializer if i.name == "packed_weights_table")
+
+
 def test_what_cannot_be_packed_is_refused(graphs: dict[str, Path], feeds: Feeds, tmp_path: Path) -> None:
     output = tmp_path / "q.onnx"
     with pytest.raises(InputError, match="calibration"):
