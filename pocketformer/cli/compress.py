@@ -36,6 +36,7 @@ from pocketformer.cli.options import (
     is_flag=True,
     help="Without any training, in minutes: remove what is needed least and refit the rest.",
 )
+@click.option("--qat", is_flag=True, help="Train once more with rounded products, where int8 costs accuracy.")
 @click.option("--time-limit", type=Duration(), help="Of the search (implies it): 20m, 1h.  [default: 40m]")
 @store_option
 @click.option(
@@ -48,6 +49,7 @@ def command(
     targets: tuple[str, ...],
     search: bool,
     fast: bool,
+    qat: bool,
     time_limit: Optional[float],
     store: Optional[str],
     finetune: Optional[bool],
@@ -73,6 +75,8 @@ def command(
         raise click.UsageError("--fast and --search are two ways: give one.")
     if store is not None and not (search or time_limit is not None):
         raise click.UsageError("--store is for --search.")
+    if fast and qat:
+        raise click.UsageError("--fast trains nothing: leave --qat out.")
     data = data_section(values)
     budget = budget_section(values)
     recipe = compress_recipe(
@@ -82,6 +86,7 @@ def command(
         budget=budget,
         finetune=finetune,
         fast=fast,
+        qat=qat,
         search=search or time_limit is not None,
         time_limit_s=time_limit,
         **values,

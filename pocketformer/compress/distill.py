@@ -9,7 +9,8 @@ text without labels (``--unlabeled``) and altered text serve as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,9 +65,16 @@ class DistillConfig:
 
 
 @in_all_processes
-def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> StepResult[Path]:
+def distill(
+    model_dir: Path,
+    config: DistillConfig,
+    context: StepContext,
+    *,
+    computing: Callable[[Any], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> StepResult[Path]:
     """Train the student taken from ``model_dir`` to imitate ``context.teacher``; write it to ``context.output``.
 
+    While it is trained and scored, the student computes as within ``computing`` (quantization-aware training).
     ``RecipeError`` without a teacher; ``ModelError`` when widths do not allow what is to be matched.
     """
     import torch
@@ -123,17 +131,18 @@ def distill(model_dir: Path, config: DistillConfig, context: StepContext) -> Ste
             batch["teacher_vectors"] = vectors
         return batch
 
-    summary = train_classifier(
-        student,
-        rows,
-        collate=collate,
-        compute_loss=matcher.loss,
-        config=_training(config, student),
-        context=context,
-        encoding=own_encoding,
-        originals=len(originals),
-        altered_share=config.augmentation.share,
-    )
+    with computing(student):
+        summary = train_classifier(
+            student,
+            rows,
+            collate=collate,
+            compute_loss=matcher.loss,
+            config=_training(config, student),
+            context=context,
+            encoding=own_encoding,
+            originals=len(originals),
+            altered_share=config.augmentation.share,
+        )
     matcher.close()
     if ranks.rank == 0:
         save_classifier(student, model_dir, context.output)

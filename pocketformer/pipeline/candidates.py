@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from importlib import util
 from typing import TYPE_CHECKING
 
-from pocketformer.compress.quantize.config import NncfConfig
-from pocketformer.compress.quantize.portfolio import (
+from pocketformer.compress.quantize.candidates import (
     OPENVINO_CANDIDATES,
     USUAL_CANDIDATES,
     Candidate,
     candidate_by_name,
 )
+from pocketformer.compress.quantize.config import NncfConfig
 from pocketformer.pipeline.choice import Tried
 from pocketformer.runtime.errors import MissingDependencyError, RecipeError
 from pocketformer.runtime.manifest import OPENVINO

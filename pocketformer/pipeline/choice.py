@@ -25,7 +25,8 @@ class Tried:
     """One candidate: its file (None when it could not be made), what was measured, and why it was or was not taken.
 
     ``divergence`` of its answers on validation from the teacher's, in nats. ``engine`` is what runs it; ``local``: why
-    its answers hold on processors like this one only, or empty.
+    its answers hold on processors like this one only, or empty. ``float_products``: names of those of its ``products``
+    that stay in float32, for one of mixed precision.
     """
 
     name: str
@@ -38,6 +39,16 @@ class Tried:
     divergence: float | None = None
     file_mb: float = 0.0
     latency_ms: Mapping[str, float] = field(default_factory=dict)
+    float_products: tuple[str, ...] = ()
+    products: int = 0
+
+    @property
+    def kept_float(self) -> str:
+        """Which products stay in float32, in words; empty for one of a single precision."""
+        if not self.float_products:
+            return ""
+        of = f" of {self.products}" if self.products else ""
+        return f"{len(self.float_products)}{of} products stay in float32: {', '.join(self.float_products)}"
 
     @property
     def speed(self) -> float:
@@ -116,7 +127,9 @@ class Choice:
         """The candidates with the reason why each was or was not taken."""
         fitting = self._fitting(tried)
         return [
-            c if c.path is None else replace(c, reason=self._reason(c, chosen, stands_back=c not in fitting))
+            c
+            if c.path is None
+            else replace(c, reason=self._explained(c, chosen, stands_back=c not in fitting))
             for c in tried
         ]
 
@@ -125,6 +138,10 @@ class Choice:
         fitting = [c for c in tried if c.path is not None and not self.excess(c)]
         everywhere = [c for c in fitting if not c.local]
         return everywhere if any(c.precision.startswith("int8") for c in everywhere) else fitting
+
+    def _explained(self, candidate: Tried, chosen: Tried, *, stands_back: bool) -> str:
+        reason = self._reason(candidate, chosen, stands_back=stands_back)
+        return "; ".join(part for part in (reason, candidate.kept_float) if part)
 
     def _reason(self, candidate: Tried, chosen: Tried, *, stands_back: bool) -> str:
         excess = self.excess(candidate)

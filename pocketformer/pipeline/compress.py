@@ -58,6 +58,7 @@ def compress_recipe(
     finetune: bool | None = None,
     search: bool = False,
     fast: bool = False,
+    qat: bool = False,
     time_limit_s: float | None = None,
     **settings: Any,
 ) -> Recipe:
@@ -65,7 +66,7 @@ def compress_recipe(
 
     ``finetune`` None fine-tunes exactly when the model has no head for the labels in the data. ``search`` replaces the
     usual cuts by a search of at most ``time_limit_s`` seconds (None: the step's own limit), ``fast`` by pruning without
-    any training.
+    any training. ``qat`` trains once more for quantization, when all is cut.
     """
     if data is None:
         raise DataError("compressing needs data", hint="Name a file with --train.")
@@ -73,6 +74,7 @@ def compress_recipe(
     values |= {"model": model, "data": dict(data), "targets": list(targets), "budget": dict(budget or {})}
     limit = {} if time_limit_s is None else {"time_limit_s": time_limit_s}
     compression = ({"search": limit},) if search else _FAST if fast else _COMPRESSION
+    compression = (*compression, *(("qat",) if qat else ()))
     draft = Recipe.from_mapping({**values, "steps": list(compression)}, source="options")
     first = ["finetune"] if finetune or (finetune is None and _needs_head(draft)) else []
     return Recipe.from_mapping({**values, "steps": [*first, *compression, *_DELIVERY]}, source="options")

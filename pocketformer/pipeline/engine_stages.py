@@ -224,7 +224,8 @@ def engine_made(
 def _quantized(
     config: TensorrtConfig, context: RunContext, plain: Path, encoding: TextEncoding, work: Path
 ) -> Path:
-    from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+    from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE
+    from pocketformer.compress.quantize.portfolio import quantize_candidate
 
     texts = context.need_splits("tensorrt").train.texts[: config.calibration]
     return quantize_candidate(

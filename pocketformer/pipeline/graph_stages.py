@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pocketformer.compress.quantize.portfolio import USUAL_CANDIDATES
+from pocketformer.compress.quantize.candidates import USUAL_CANDIDATES
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.runtime.errors import InputError, MissingDependencyError
 from pocketformer.runtime.manifest import graph_files
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.choice import Tried
+    from pocketformer.pipeline.portfolio import Portfolio
 
 log = logging.getLogger("pocketformer")
 
@@ -34,6 +39,7 @@ class QuantizeConfig:
 
     ``close``: candidates within this share of the fastest count as equally fast. Of these the smallest wins whose
     validation metric lies within ``close_drop`` times the allowed drop of the best: accuracy is not spent on little.
+    ``fallback``: where no int8 candidate keeps the budget's drop, smooth the nearest or leave products in float32.
     ``tune_session``: whether settings of the session are tried on the chosen one.
     """
 
@@ -42,6 +48,7 @@ class QuantizeConfig:
     rounds: int = 20
     close: float = 0.1
     close_drop: float = 0.25
+    fallback: bool = True
     tune_session: bool = True
 
 
@@ -98,7 +105,7 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
     portfolio = Portfolio(config, context, graph, folder / "work")
     chosen = context.recipe.choices.get("quantize")
     if chosen is not None:
-        candidate = portfolio.make(str(chosen))
+        candidate = portfolio.make(str(chosen), tuple(context.recipe.choices.get("float_products", ())))
         if candidate.path is None:
             raise InputError(f"the recipe's choice {chosen!r} cannot be made here: {candidate.reason}")
         candidates = [candidate]
@@ -127,8 +134,13 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
             f"{candidate.name}: {candidate.reason}",
             *(f"session: {t.name}: {t.reason}" for t in tried if t.taken),
             *overflow_note(candidate, candidates),
+            *_training_note(portfolio, candidates, context),
         ),
-        choices={"quantize": candidate.name, "session": session},
+        choices={
+            "quantize": candidate.name,
+            "session": session,
+            **({"float_products": list(candidate.float_products)} if candidate.float_products else {}),
+        },
         details={
             "precision": candidate.precision,
             "teacher_metric": portfolio.teacher_metric,
@@ -139,4 +151,16 @@ def quantize_stage(config: QuantizeConfig, context: RunContext, folder: Path) ->
                 *(t.to_dict(candidate.name) for t in tried),
             ],
         },
+    )
+
+
+def _training_note(portfolio: Portfolio, candidates: Sequence[Tried], context: RunContext) -> tuple[str, ...]:
+    """What is left to try where int8 costs more than the budget allows, even with its worst products in float32."""
+    teacher, limit = portfolio.teacher_metric, context.recipe.budget.max_drop
+    scores = [c.metric for c in candidates if c.metric is not None and c.precision.startswith("int8")]
+    trained = any(record["name"] == "qat" for record in context.records)
+    if teacher is None or limit is None or trained or not scores or max(scores) >= teacher - limit - 1e-9:
+        return ()
+    return (
+        "no int8 candidate keeps the drop; `compress --qat`, or a qat step before export, trains the model for int8",
     )

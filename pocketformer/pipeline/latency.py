@@ -69,10 +69,12 @@ class _Model:
 
 def precision_of(candidate: str) -> str | None:
     """The form of ``PRECISIONS`` that a quantization candidate is one of; None: the table has none."""
+    from pocketformer.compress.quantize.candidates import MIXED, candidate_by_name
     from pocketformer.compress.quantize.config import DynamicConfig, EmbeddingsConfig
-    from pocketformer.compress.quantize.portfolio import candidate_by_name
 
     found = candidate_by_name(candidate)
+    if found.smoothing is not None or found.name.endswith(MIXED):
+        return None
     if found.config is not None and not isinstance(found.config, DynamicConfig):
         return None
     name = f"{'fp32' if found.config is None else 'int8'}-{found.graph}"

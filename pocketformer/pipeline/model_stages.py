@@ -13,6 +13,7 @@ from pocketformer.compress.encoding import TextEncoding, predict_logits
 from pocketformer.compress.finetune import FinetuneConfig, finetune
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
 from pocketformer.compress.prune.sparsity import SparsityConfig, sparsify_step
+from pocketformer.compress.quantize.aware import QatConfig, train_quantized
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.search.config import ChooseConfig, SearchConfig
 from pocketformer.runtime.metrics import score
@@ -58,6 +59,12 @@ def vocabulary_stage(config: VocabularyConfig, context: RunContext, folder: Path
 
     model = context.artefacts.need("model", verb="prune")
     return _made(prune_vocabulary_step(model, config, context.step_context(folder, verb="prune")), context)
+
+
+def qat_stage(config: QatConfig, context: RunContext, folder: Path) -> Made:
+    """Train with products that compute as the quantized graph's will."""
+    model = context.artefacts.need("model", verb="qat")
+    return _made(train_quantized(model, config, context.step_context(folder, verb="qat")), context)
 
 
 def search_stage(config: SearchConfig, context: RunContext, folder: Path) -> Made:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # A training step costs a forward and twice that backward, and reaches about half of what a bare product does.
 _TRAIN_PASSES = 3.0
 _SHARE_OF_PEAK = 0.5
+# Rounding weights and activations comes on top.
+_ROUNDED_PASSES = 1.5 * _TRAIN_PASSES
 # To cut, export, quantize and time a model of the search.
 _TRIAL_SECONDS = 60.0
 _FIXED_SECONDS = {
@@ -141,6 +143,10 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         return PlannedStage(
             name=name, what=f"imitate the teacher, {epochs:g} epochs, {kept}", seconds=seconds
         )
+    if name == "qat":
+        epochs = config.distillation.training.epochs
+        what = f"imitate the teacher with {config.weight_bits}-bit weights, {epochs:g} epochs"
+        return PlannedStage(name=name, what=what, seconds=forward * share * _ROUNDED_PASSES * epochs)
     if name == "search":
         return _searching(config, forward)
     if name == "prune" and config.method == "obs":

@@ -29,7 +29,7 @@ from pocketformer.targets.workloads import build_feeds, padded_feeds, workloads_
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pocketformer.compress.quantize.portfolio import Candidate
+    from pocketformer.compress.quantize.candidates import Candidate
     from pocketformer.pipeline.context import RunContext
     from pocketformer.pipeline.graph_stages import QuantizeConfig
 
@@ -38,6 +38,7 @@ log = logging.getLogger("pocketformer")
 _ROUND_SHARES = {"real": 2.0, "1x32": 1.0, "1x128": 0.75, "8x128": 0.4}
 _FINAL_ROUNDS = 3.0
 _TEXTS_CHECKED = 32  # for products that overflow
+_TEXTS_COMPARED = 64  # when it is asked what each product loses to int8
 _SETTINGS_LIMIT_S = 5.0  # for each workload, when settings of the session are tried
 
 
@@ -95,14 +96,21 @@ class Portfolio:
         """Whether products of 8-bit weights can overflow on this processor."""
         return bool(u8s8_saturates())
 
-    def make(self, name: str) -> Tried:
-        """Make one candidate; its ``path`` is None and ``reason`` says why when it cannot be made."""
-        from pocketformer.compress.quantize.portfolio import candidate_by_name, quantize_candidate
+    def make(self, name: str, float_products: tuple[str, ...] = ()) -> Tried:
+        """Make one candidate; its ``path`` is None and ``reason`` says why when it cannot be made.
+
+        ``float_products``: names of the products that stay in float32, for a mixed one.
+        """
+        from pocketformer.compress.quantize.candidates import candidate_by_name
+        from pocketformer.compress.quantize.portfolio import quantize_candidate
         from pocketformer.export.onnx_export import export_module
 
         candidate = candidate_by_name(name)
-        output = self._work / f"{name}{candidate.suffix}"
-        tried = Tried(name=name, precision=candidate.precision, engine=candidate.engine)
+        left = f"-{len(float_products)}" if float_products else ""
+        output = self._work / f"{name}{left}{candidate.suffix}"
+        tried = Tried(
+            name=name, precision=candidate.precision, engine=candidate.engine, float_products=float_products
+        )
         try:
             self._prepare(candidate.graph)
             quantize_candidate(
@@ -112,6 +120,7 @@ class Portfolio:
                 calibration=self._calibration if candidate.needs_calibration else (),
                 model=self._model,
                 export=export_module,
+                float_products=float_products,
             )
             engine = self._engine(output, candidate.engine)
             metric = distance = None
@@ -148,12 +157,46 @@ class Portfolio:
         for index, candidate in enumerate(wanted, start=1):
             tried.append(self.make(candidate.name))
             self._context.listener.stage_progress(Progress(step=index, total=len(wanted) + 1))
-        tried = [*self._timed(tried), *left]
+        tried = [*self._timed([*tried, *self._more_careful(tried)]), *left]
         finalists = self.choice.finalists(tried)
         if len(finalists) < 2:
             return tried
         again = {c.name: c for c in self._timed(finalists, longer=_FINAL_ROUNDS)}
         return [again.get(c.name, c) for c in tried]
+
+    def _more_careful(self, tried: Sequence[Tried]) -> list[Tried]:
+        """Smoothed and mixed forms, where int8 alone costs more than the budget's drop."""
+        from pocketformer.pipeline.bench import feeds_of_rows
+        from pocketformer.pipeline.fallback import Fallback
+
+        teacher, limit = self.teacher_metric, self._context.recipe.budget.max_drop
+        if not self._config.fallback or teacher is None or limit is None:
+            return []
+        names = OnnxRuntimeEngine(self._exported, self._settings).input_names
+        fallback = Fallback(
+            keeps_drop=lambda metric: teacher - metric <= limit + 1e-9,
+            graph=self._source,
+            make=self.make,
+            sample=feeds_of_rows(self._rows[:_TEXTS_COMPARED], self._encoding.pad_id, names),
+            calibration=lambda: self._calibration,
+            work=self._work,
+            note=self._context.listener.note,
+        )
+        return fallback.forms(tried, self._float_metric)
+
+    def _float_metric(self) -> float:
+        """What the model itself scores on validation, before anything is quantized."""
+        return self._score(predict_logits(self._model, self._rows, self._encoding.pad_id))
+
+    def _source(self, candidate: Candidate) -> Path:
+        """The fp32 file that a candidate's products are quantized from."""
+        from pocketformer.compress.quantize.smoothing import smooth
+
+        self._prepare(candidate.graph)
+        graph = self._graphs[candidate.graph]
+        if candidate.smoothing is None:
+            return graph
+        return smooth(graph, self._work / "smoothed.onnx", candidate.smoothing, self._calibration).output
 
     def time_against(self, candidate: Tried, graph: Path) -> tuple[Tried, Tried]:
         """A candidate timed once more, in turns with another model's ``graph``; both with their figures."""

@@ -27,6 +27,7 @@ _TITLES = {
     "sparsify": "set weights to zero",
     "vocabulary": "prune vocabulary",
     "search": "search",
+    "qat": "train for quantization",
     "quantize": "quantize",
 }
 

@@ -11,6 +11,7 @@ from pocketformer.compress.distill import DistillConfig
 from pocketformer.compress.finetune import FinetuneConfig
 from pocketformer.compress.prune.config import PruneConfig, VocabularyConfig
 from pocketformer.compress.prune.sparsity import SparsityConfig
+from pocketformer.compress.quantize.aware import QatConfig
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import (
     BenchConfig,
@@ -27,6 +28,7 @@ from pocketformer.pipeline.model_stages import (
     distill_stage,
     finetune_stage,
     prune_stage,
+    qat_stage,
     search_stage,
     sparsify_stage,
     vocabulary_stage,
@@ -58,14 +60,15 @@ STEPS: tuple[Step, ...] = (
     Step(name="vocabulary", version=2, config=VocabularyConfig, function=vocabulary_stage),
     Step(name="search", version=1, config=SearchConfig, function=search_stage, choices=("search",)),
     Step(name="choose", version=1, config=ChooseConfig, function=choose_stage),
+    Step(name="qat", version=1, config=QatConfig, function=qat_stage),
     Step(name="export", version=1, config=ExportConfig, function=export_stage),
     Step(
         name="quantize",
-        version=5,
+        version=6,
         config=QuantizeConfig,
         function=quantize_stage,
         packages=("openvino", "nncf"),
-        choices=("quantize", "session"),
+        choices=("quantize", "float_products", "session"),
     ),
     Step(
         name="tensorrt",

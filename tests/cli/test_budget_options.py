@@ -65,7 +65,10 @@ def test_a_search_is_planned_within_its_time(
         tmp_path / "out",
     )
     usual = cli(*command).json
-    assert [stage["name"] for stage in usual["stages"]][:2] == ["prune", "distill"]
+    names = [stage["name"] for stage in usual["stages"]]
+    assert names[:2] == ["prune", "distill"]
+    trained = [stage["name"] for stage in cli(*command, "--qat").json["stages"]]
+    assert trained == [*names[: names.index("export")], "qat", *names[names.index("export") :]]
     searched = cli(*command, "--time-limit", "20s", "--max-latency", "1@1x32", "--max-drop", "none").json
     assert [stage["name"] for stage in searched["stages"]][:2] == ["search", "export"]
     assert searched["stages"][0]["seconds"] == 20.0
@@ -93,6 +96,11 @@ def test_a_search_and_fast_are_two_ways(
     )
     assert outcome.code == 2
     assert "--search" in outcome.err
+    outcome = cli(
+        "compress", tiny_model_dir, "--train", tiny_files[0], "--fast", "--qat", "-o", tmp_path / "out"
+    )
+    assert outcome.code == 2
+    assert "leave --qat out" in outcome.err
 
 
 def test_a_store_is_for_a_search(

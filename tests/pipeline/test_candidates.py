@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pocketformer.compress.quantize.portfolio import OPENVINO_CANDIDATES, USUAL_CANDIDATES
+from pocketformer.compress.quantize.candidates import OPENVINO_CANDIDATES, USUAL_CANDIDATES
 from pocketformer.pipeline import candidates
 from pocketformer.pipeline.candidates import candidates_of, require_candidates
 from pocketformer.pipeline.fleet import FleetDevice, Place, Way

@@ -45,7 +45,8 @@ def test_the_usual_steps_carry_their_settings() -> None:
     assert dict(steps)["vocabulary"].replacement == "nearest"
     strokes = [config for name, config in steps if name == "prune"]
     assert [(stroke.layers, stroke.allocation) for stroke in strokes] == [(0.84, "global"), (1.0, "global")]
-    assert strokes[1].heads > strokes[0].heads
+    assert strokes[1].ffn > strokes[0].ffn
+    assert [stroke.embedding_rank for stroke in strokes] == [0.5, 1.0]
     recoveries = [config.training.epochs for name, config in steps if name == "distill"]
     assert recoveries[1] > recoveries[0]
 

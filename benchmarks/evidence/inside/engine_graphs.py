@@ -13,7 +13,8 @@ from pathlib import Path
 from evidence.architectures import Size, make_feeds, write_architecture, write_pruned
 
 import pocketformer
-from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE
+from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 from pocketformer.runtime.tensorrt.config import PRECISIONS
 

@@ -54,12 +54,14 @@ class DynamicConfig:
 
     ``per_channel`` gives each output column its own scale. ``reduce_range`` keeps weights to 7 bits: on
     x86 without VNNI the products of uint8 and int8 are added in pairs into 16 bits, which saturate
-    otherwise. ``packed`` stores weights in fewer bits; they have 7 then.
+    otherwise. ``packed`` stores weights in fewer bits; they have 7 then. ``float_products``: names of the nodes that
+    stay in float32.
     """
 
     per_channel: bool = True
     reduce_range: bool = False
     weight_type: Literal["int8", "uint8"] = "int8"
+    float_products: tuple[str, ...] = ()
     packed: PackedWeightsConfig | None = None
 
 
@@ -70,7 +72,8 @@ class StaticConfig:
     ``method`` is how ranges are chosen from the calibration's activations; ``percentile`` is what share
     of them the range covers for method "percentile", in percent. ``calibration_batches`` is the largest
     number of feeds that are run. ``symmetric`` is what TensorRT takes: activations have the zero point 0,
-    and biases, products' outputs and products between activations stay in float32.
+    and biases, products' outputs and products between activations stay in float32. ``float_products``: names of the
+    nodes that stay in float32.
     """
 
     per_channel: bool = True
@@ -81,6 +84,7 @@ class StaticConfig:
     percentile: float = 99.99
     calibration_batches: int = 32
     symmetric: bool = False
+    float_products: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,21 @@ class NeuralCompressorConfig:
     activation_symmetric: bool = False
     per_channel: bool = True
     calibration_batches: int = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothingConfig:
+    """SmoothQuant before the products are quantized (see ``smoothing``).
+
+    ``strengths`` are tried for each tensor, and no smoothing beside them. ``reduce_range``: the weights will have 7
+    bits. ``calibration_batches`` is the largest number of feeds that are run, ``rows`` how many tokens of them judge a
+    strength.
+    """
+
+    strengths: tuple[float, ...] = (0.3, 0.5, 0.65, 0.8)
+    reduce_range: bool = False
+    calibration_batches: int = 8
+    rows: int = 256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,8 @@ def quantize_dynamic(
                 model,
                 str(output),
                 op_types_to_quantize=list(_OPERATORS),
+                # It turns a Gemm, as of classification heads, into a MatMul of another name first.
+                nodes_to_exclude=[name + end for name in config.float_products for end in ("", "_MatMul")],
                 per_channel=config.per_channel,
                 reduce_range=config.reduce_range,
                 weight_type=weights,

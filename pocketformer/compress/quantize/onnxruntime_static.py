@@ -61,7 +61,7 @@ def quantize_static(
         extra["CalibPercentile"] = config.percentile
     model = load_unquantized(graph)
     # The option MatMulConstBOnly would say it shorter, but onnxruntime heeds it in dynamic quantization alone.
-    excluded = _products_between_activations(model)
+    excluded = [*_products_between_activations(model), *config.float_products]
     if config.symmetric:
         extra |= {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
         extra["OpTypesToExcludeOutputQuantization"] = list(_OPERATORS)

@@ -280,7 +280,9 @@ class Workshop:
         )
         artefacts = Artefacts(teacher=self.teacher, model=model_dir, graph=graph)
         context = replace(self._context, artefacts=artefacts)
-        config = QuantizeConfig(candidates=self._config.candidates, rounds=self._config.rounds)
+        config = QuantizeConfig(
+            candidates=self._config.candidates, rounds=self._config.rounds, fallback=False
+        )
         portfolio = Portfolio(
             config, context, graph, work / "candidates", teacher_logits=self._teacher_logits
         )

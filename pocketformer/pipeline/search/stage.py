@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pocketformer.compress.quantize.portfolio import candidate_by_name
+from pocketformer.compress.quantize.candidates import candidate_by_name
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import BundleConfig, bundle_stage
 from pocketformer.pipeline.search.choosing import FOLDER

@@ -11,12 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketformer.compress.quantize.candidates import OPENVINO_CANDIDATES, candidate_by_name
 from pocketformer.compress.quantize.openvino import write_openvino
-from pocketformer.compress.quantize.portfolio import (
-    OPENVINO_CANDIDATES,
-    candidate_by_name,
-    quantize_candidate,
-)
+from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.export.openvino_ir import inspect_ir
 from pocketformer.runtime.backends.openvino import OpenvinoEngine
 from pocketformer.runtime.engine import OnnxRuntimeEngine

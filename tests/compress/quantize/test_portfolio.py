@@ -9,13 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pocketformer.compress.quantize.candidates import CANDIDATES, Candidate, candidate_by_name
 from pocketformer.compress.quantize.config import DynamicConfig, NBitsConfig
-from pocketformer.compress.quantize.portfolio import (
-    CANDIDATES,
-    Candidate,
-    candidate_by_name,
-    quantize_candidate,
-)
+from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.export.inspect_graph import inspect_graph
 from pocketformer.export.onnx_export import export_module
 from pocketformer.runtime.engine import OnnxRuntimeEngine
@@ -31,7 +27,7 @@ FAST = [candidate.name for candidate in CANDIDATES if not candidate.slow and can
 def _tiny_tables_count(monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from pocketformer.compress.quantize import portfolio
+    from pocketformer.compress.quantize import candidates
 
     def shrunken(candidate: Candidate) -> Candidate:
         if candidate.embeddings is not None:
@@ -45,7 +41,7 @@ def _tiny_tables_count(monkeypatch: pytest.MonkeyPatch) -> None:
         return candidate
 
     shrunk = tuple(shrunken(candidate) for candidate in CANDIDATES)
-    monkeypatch.setattr(portfolio, "CANDIDATES", shrunk)
+    monkeypatch.setattr(candidates, "CANDIDATES", shrunk)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -123,7 +119,7 @@ def test_a_file_that_is_not_onnx_is_refused(tmp_path: Path) -> None:
 
 def test_the_list_of_candidates_imports_nothing_heavy() -> None:
     code = (
-        "import sys, pocketformer.compress.quantize.portfolio as p; p.CANDIDATES; "
+        "import sys, pocketformer.compress.quantize.candidates as p; p.CANDIDATES; "
         "heavy = {'torch', 'onnx', 'onnxruntime', 'transformers', 'neural_compressor'} & set(sys.modules); "
         "assert not heavy, heavy"
     )

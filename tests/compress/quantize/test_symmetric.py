@@ -11,14 +11,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE, USUAL_CANDIDATES, candidate_by_name
 from pocketformer.compress.quantize.config import DequantizedTablesConfig
 from pocketformer.compress.quantize.dequantized_tables import dequantize_tables, row_codes
-from pocketformer.compress.quantize.portfolio import (
-    TENSORRT_CANDIDATE,
-    USUAL_CANDIDATES,
-    candidate_by_name,
-    quantize_candidate,
-)
+from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.runtime.errors import ModelError
 
 

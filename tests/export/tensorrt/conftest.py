@@ -30,7 +30,8 @@ def feeds(tiny_graph: Path) -> Feeds:
 @pytest.fixture(scope="session")
 def symmetric_graph(tiny_graph: Path, feeds: Feeds, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with symmetric int8 products."""
-    from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+    from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE
+    from pocketformer.compress.quantize.portfolio import quantize_candidate
 
     output = tmp_path_factory.mktemp("symmetric") / "int8.onnx"
     return quantize_candidate(
@@ -64,7 +65,8 @@ def wide_graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+    from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE
+    from pocketformer.compress.quantize.portfolio import quantize_candidate
     from pocketformer.export.tensorrt.typed_graph import write_typed_graph
 
     folder = tmp_path_factory.mktemp("wide")

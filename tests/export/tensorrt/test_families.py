@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from evidence.architectures import ARCHITECTURES, Size, make_feeds, write_architecture, write_pruned
 
-from pocketformer.compress.quantize.portfolio import TENSORRT_CANDIDATE, quantize_candidate
+from pocketformer.compress.quantize.candidates import TENSORRT_CANDIDATE
+from pocketformer.compress.quantize.portfolio import quantize_candidate
 from pocketformer.export.tensorrt.build import build_engine
 from pocketformer.export.tensorrt.typed_graph import agreement, write_typed_graph
 from pocketformer.runtime.tensorrt.config import PRECISIONS, EngineConfig, Precision, Profile
