@@ -40,6 +40,8 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
         try:
             if _COMPLETION in os.environ:
                 root.main(args=arguments, prog_name="pocketformer")
+            if "RANK" in os.environ and _is_follower():
+                return 0
             # Not main(), which ends with 1 when the reader of our output has gone.
             with root.make_context("pocketformer", arguments, obj=noise) as context:
                 outcome = root.invoke(context)
@@ -67,6 +69,18 @@ def run_command(argv: Optional[Sequence[str]] = None) -> int:
             return _tell_missing(error, noise.shown)
         except Exception as error:  # noqa: BLE001 - the one place where a defect becomes a message
             return _tell_unexpected(error, noise.shown)
+
+
+def _is_follower() -> bool:
+    """Whether torchrun started this process to train along with another one; returns when that has ended."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return False
+    from pocketformer.compress.ranks import follow, join
+
+    if join().rank == 0:
+        return False
+    follow()
+    return True
 
 
 def _tell(message: str, hint: Optional[str], code: int, verbose: bool, word: str = "Error") -> int:

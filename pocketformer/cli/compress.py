@@ -15,6 +15,7 @@ from pocketformer.cli.options import (
     data_options,
     data_section,
     run_options,
+    store_option,
 )
 
 
@@ -37,6 +38,7 @@ from pocketformer.cli.options import (
 )
 @click.option("--qat", is_flag=True, help="Train once more with rounded products, where int8 costs accuracy.")
 @click.option("--time-limit", type=Duration(), help="Of the search (implies it): 20m, 1h.  [default: 40m]")
+@store_option
 @click.option(
     "--finetune/--no-finetune", default=None, help="Default: only when the model has no head for the labels."
 )
@@ -49,6 +51,7 @@ def command(
     fast: bool,
     qat: bool,
     time_limit: Optional[float],
+    store: Optional[str],
     finetune: Optional[bool],
     dry_run: bool,
     output: Path,
@@ -72,6 +75,8 @@ def command(
         raise click.UsageError("--fast and --search are two ways: give one.")
     if fast and qat:
         raise click.UsageError("--fast trains nothing: leave --qat out.")
+    if store is not None and not (search or time_limit is not None):
+        raise click.UsageError("--store is for --search.")
     data = data_section(values)
     budget = budget_section(values)
     recipe = compress_recipe(
@@ -86,4 +91,4 @@ def command(
         time_limit_s=time_limit,
         **values,
     )
-    return run_and_render(recipe, output, force=force, as_json=as_json, dry_run=dry_run)
+    return run_and_render(recipe, output, force=force, as_json=as_json, dry_run=dry_run, store=store)

@@ -257,6 +257,11 @@ verbose_option = click.option(
     callback=_show_all,
     help="Log to stderr; show tracebacks.",
 )
+store_option = click.option(
+    "--store",
+    metavar="FILE|URL",
+    help="Share the search with all that run the same command: a database for Optuna.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

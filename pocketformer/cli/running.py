@@ -18,16 +18,29 @@ if TYPE_CHECKING:
     from pocketformer.pipeline.run import RunResult
 
 
-def run_and_render(recipe: Recipe, output: Path, *, force: bool, as_json: bool, dry_run: bool = False) -> int:
-    """Run ``recipe`` into ``output`` (or only say what would be done); the exit code."""
+def run_and_render(
+    recipe: Recipe,
+    output: Path,
+    *,
+    force: bool,
+    as_json: bool,
+    dry_run: bool = False,
+    store: Optional[str] = None,
+) -> int:
+    """Run ``recipe`` into ``output`` (or only say what would be done); the exit code.
+
+    ``store``: the database of a search that other processes share.
+    """
     if dry_run:
         return _render_plan(recipe, as_json=as_json)
     from pocketformer.cli.progress import TerminalListener
     from pocketformer.pipeline.run import run
+    from pocketformer.pipeline.search.sharing import Sharing
 
+    sharing = None if store is None else Sharing(store=store)
     try:
         with TerminalListener() as listener:
-            result = run(recipe, output, force=force, listener=listener)
+            result = run(recipe, output, force=force, listener=listener, sharing=sharing)
     except (KeyboardInterrupt, Terminated):
         click.echo("\nRun the same command again: it goes on from the last finished stage.", err=True)
         raise

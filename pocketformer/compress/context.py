@@ -19,8 +19,8 @@ class Progress:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def _stay_silent(_: Progress) -> None:
-    pass
+def stay_silent(_: Progress) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,4 +46,4 @@ class StepContext:
     threads: int = 1
     max_drop: float | None = None
     costs: BlockCosts | None = None
-    on_progress: Callable[[Progress], None] = _stay_silent
+    on_progress: Callable[[Progress], None] = stay_silent

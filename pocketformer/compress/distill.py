@@ -20,6 +20,7 @@ import numpy as np
 from pocketformer.compress.augmentation import AugmentationConfig, augment, nearest_tokens
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, TokenIds, pad_batch
+from pocketformer.compress.ranks import Share, current_ranks, in_all_processes
 from pocketformer.compress.teacher_cache import teacher_cache
 from pocketformer.compress.training import (
     TrainingConfig,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
 _KEPT_BYTES = 4_000_000_000
+_WHOLE = Share()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,7 @@ class DistillConfig:
     )
 
 
+@in_all_processes
 def distill(
     model_dir: Path,
     config: DistillConfig,
@@ -84,6 +87,7 @@ def distill(
         raise RecipeError(
             "distillation needs a teacher", hint="Give a model with a trained head, or fine-tune first."
         )
+    ranks = current_ranks()
     torch.manual_seed(context.seed)
     student = load_classifier(model_dir)
     teacher = load_classifier(context.teacher)
@@ -102,6 +106,8 @@ def distill(
     originals = encoding.encode([*context.splits.train.texts, *context.splits.unlabeled])
     rows = [*originals, *_altered(originals, encoding, teacher, config.augmentation, context)]
     matcher.choose_kept(sum(map(len, rows)), teacher)
+    if ranks.rank > 0:
+        ranks.agree()  # process 0 has asked the teacher by then
     cache = teacher_cache(
         lambda: teacher,
         rows,
@@ -110,7 +116,10 @@ def distill(
         folder=context.cache or context.work,
         key=f"{sha256_directory(context.teacher)} {matcher.reads}",
         on_batch=lambda done: context.on_progress(Progress(step=done, total=len(rows), figures={})),
+        computes=ranks.rank == 0,
     )
+    if ranks.rank == 0:
+        ranks.agree()
 
     def collate(indices: list[int]) -> dict[str, torch.Tensor]:
         batch = pad_batch([rows[index] for index in indices], encoding.pad_id)
@@ -135,7 +144,8 @@ def distill(
             altered_share=config.augmentation.share,
         )
     matcher.close()
-    save_classifier(student, model_dir, context.output)
+    if ranks.rank == 0:
+        save_classifier(student, model_dir, context.output)
     return StepResult(
         output=context.output, metrics=summary_metrics(summary, context.metric), notes=tuple(notes)
     )
@@ -239,8 +249,8 @@ class _Matcher:
             return out.logits, torch.stack(self._teacher_vectors)
         return out.logits, None
 
-    def loss(self, student: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Soft-label loss plus the weighted matching loss of one batch."""
+    def loss(self, student: Any, batch: dict[str, torch.Tensor], share: Share = _WHOLE) -> torch.Tensor:
+        """Soft-label loss plus the weighted matching loss of one batch, or of this process's share of it."""
         from pocketformer.compress.distill_core import hidden_state_loss, relation_loss, soft_label_loss
 
         self._student_vectors.clear()
@@ -251,7 +261,7 @@ class _Matcher:
             attention_mask=mask,
             output_hidden_states=config.match == "hidden_states",
         )
-        loss = soft_label_loss(out.logits, batch["teacher_logits"], config.temperature)
+        loss = soft_label_loss(out.logits, batch["teacher_logits"], config.temperature) * share.rows
         if config.match == "none":
             return loss
         targets = batch["teacher_vectors"]
@@ -260,13 +270,15 @@ class _Matcher:
                 zip(out.hidden_states[1:], targets, strict=True)
             )
             masks = [mask] * (len(pairs) - 1) + [self._read_by_head(mask)]
+            shares = [share.tokens] * (len(pairs) - 1) + [share.rows]
             matched = [
                 hidden_state_loss(mine, target if self._narrowing is None else target @ self._narrowing, m)
-                for (mine, target), m in zip(pairs, masks, strict=True)
+                * part
+                for (mine, target), m, part in zip(pairs, masks, shares, strict=True)
             ]
         else:
             matched = [
-                relation_loss(mine, target, mask, self._relation_heads)
+                relation_loss(mine, target, mask, self._relation_heads) * share.tokens
                 for mine, target in zip(self._student_vectors, targets, strict=True)
             ]
         for term in matched:

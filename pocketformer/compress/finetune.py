@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pocketformer.compress.context import StepContext
 from pocketformer.compress.encoding import TextEncoding, pad_batch
+from pocketformer.compress.ranks import current_ranks, in_all_processes
 from pocketformer.compress.training import TrainingConfig, summary_metrics, train_classifier
 from pocketformer.runtime.errors import DataError
 from pocketformer.runtime.results import StepResult
@@ -19,6 +20,7 @@ class FinetuneConfig:
     training: TrainingConfig = field(default_factory=lambda: TrainingConfig(epochs=4, patience=2))
 
 
+@in_all_processes
 def finetune(model_dir: Path, config: FinetuneConfig, context: StepContext) -> StepResult[Path]:
     """Train the model in ``model_dir`` on the labelled train split; write it to ``context.output``.
 
@@ -52,10 +54,11 @@ def finetune(model_dir: Path, config: FinetuneConfig, context: StepContext) -> S
         model,
         rows,
         collate=collate,
-        compute_loss=lambda trained, batch: trained(**batch).loss,
+        compute_loss=lambda trained, batch, share: trained(**batch).loss * share.rows,
         config=config.training,
         context=context,
         encoding=encoding,
     )
-    save_classifier(model, model_dir, context.output)
+    if current_ranks().rank == 0:
+        save_classifier(model, model_dir, context.output)
     return StepResult(output=context.output, metrics=summary_metrics(summary, context.metric))

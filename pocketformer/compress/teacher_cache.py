@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pocketformer.compress.encoding import TokenIds, iterate_padded
+from pocketformer.runtime.errors import UnavailableError
 
 if TYPE_CHECKING:
     import torch
@@ -58,12 +60,15 @@ def teacher_cache(
     folder: Path,
     key: str,
     on_batch: Callable[[int], None] = lambda _: None,
+    computes: bool = True,
 ) -> TeacherCache:
     """What ``teacher`` says of ``rows``: read from ``folder`` when it was computed for this ``key``, else computed.
 
     ``teacher`` gives the model and is called only when it must run; ``vectors(model, batch)`` gives its logits
     [batch, labels] and, or None, the vectors to imitate [vectors, batch, length, width]. ``key`` must name the teacher
-    and what ``vectors`` reads; the rows are added to it here. ``on_batch`` hears how many rows are done.
+    and what ``vectors`` reads; the rows are added to it here. ``on_batch`` hears how many rows are done. Without
+    ``computes`` it must be there: ``UnavailableError`` when it is not. Processes that compute the same at once do not
+    disturb each other.
     """
     import torch
 
@@ -72,11 +77,22 @@ def teacher_cache(
     digest = hashlib.sha256(json.dumps([key, list(rows)]).encode()).hexdigest()[:32]
     place = folder / digest
     if not (place / "logits.npy").exists():
-        temporary = folder / f".{digest}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        _compute(teacher(), rows, pad_id, vectors, temporary, on_batch)
-        temporary.rename(place)
+        if not computes:
+            raise UnavailableError(
+                f"{place} is not there, where process 0 has put what the teacher says",
+                hint="Write the run to a folder that all processes see under the same path.",
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{digest}.", dir=folder))
+        try:
+            _compute(teacher(), rows, pad_id, vectors, temporary, on_batch)
+            try:
+                temporary.rename(place)
+            except OSError:  # another process was there first, with the same
+                if not (place / "logits.npy").exists():
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
     kept = place / "vectors.npy"
     return TeacherCache(
         torch.from_numpy(np.load(place / "logits.npy")),

@@ -1,12 +1,13 @@
 """One training loop for every step that learns: the Trainer of transformers, fed with length-bucketed batches.
 
-The Trainer brings optimizer, schedule, mixed precision, checkpoints and ``torchrun``; this file brings the
-order of the batches, the validation metric after each epoch, and progress.
+The Trainer brings optimizer, schedule, mixed precision, checkpoints and several processes; this file brings the
+order of the batches, which process has which rows of them, the validation metric after each epoch, and progress.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 import warnings
@@ -18,6 +19,7 @@ import numpy as np
 
 from pocketformer.compress.context import Progress, StepContext
 from pocketformer.compress.encoding import TextEncoding, TokenIds, bucketed_batches, predict_logits
+from pocketformer.compress.ranks import Ranks, Share, current_ranks
 from pocketformer.compress.weight_average import AVERAGED_SHARE, WeightAverage
 from pocketformer.runtime.errors import ModelError
 from pocketformer.runtime.metrics import metric_by_name, score
@@ -105,7 +107,7 @@ def train_classifier(
     rows: Sequence[TokenIds],
     *,
     collate: Callable[[list[int]], dict[str, torch.Tensor]],
-    compute_loss: Callable[[Any, dict[str, torch.Tensor]], torch.Tensor],
+    compute_loss: Callable[[Any, dict[str, torch.Tensor], Share], torch.Tensor],
     config: TrainingConfig,
     context: StepContext,
     encoding: TextEncoding,
@@ -114,19 +116,25 @@ def train_classifier(
 ) -> TrainingSummary:
     """Train ``model`` in place and leave it with the weights that ``config.keep`` names.
 
-    ``collate`` turns row indices into a batch; ``compute_loss`` a model and a batch into a scalar. Rows from
-    ``originals`` on are altered copies, ``altered_share`` of each epoch. Without validation labels the last epoch
-    counts. ``ModelError`` when the loss is not finite.
+    ``collate`` turns row indices into a batch; ``compute_loss`` a model, a batch and what that is of the whole batch
+    into a scalar. Rows from ``originals`` on are altered copies, ``altered_share`` of each epoch. Without validation
+    labels the last epoch counts. ``ModelError`` when the loss is not finite.
+
+    Several processes divide each batch of ``config.batch_size`` rows among them: steps, learning rates and the
+    gradient of a step are those of one process, up to rounding and to the masks of dropout, which each draws itself.
     """
     import torch
+    from torch.utils.data import DataLoader
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
     from transformers.trainer_callback import EarlyStoppingCallback
 
     torch.manual_seed(context.seed)
-    validation = _Validation(context, encoding)
+    ranks = current_ranks()
+    validation = _Validation(context, encoding, ranks)
     count = len(rows) if originals is None else originals
+    lengths = [len(row) for row in rows]
     sampler = bucket_sampler(
-        [len(row) for row in rows],
+        lengths,
         config.batch_size,
         context.seed,
         range(count),
@@ -137,6 +145,10 @@ def train_classifier(
     total = max(1, round(config.epochs * -(-len(sampler) // config.batch_size)))
     latest: dict[str, float] = {}
     average = WeightAverage(model)
+
+    def collate_part(indices: list[int]) -> dict[str, Any]:
+        mine, share = ranks.part(indices, lengths)
+        return {**collate(mine), "share": share}
 
     class Reporter(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
@@ -150,14 +162,24 @@ def train_classifier(
         def _get_train_sampler(self, *_: Any) -> Any:
             return sampler
 
+        def get_train_dataloader(self) -> Any:
+            # Of one process it is the Trainer's; several are given the same batches here, and part them themselves.
+            if ranks.size == 1:
+                return super().get_train_dataloader()
+            return DataLoader(
+                self.train_dataset, batch_size=config.batch_size, sampler=sampler, collate_fn=collate_part
+            )
+
         def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-            loss = compute_loss(model, inputs)
-            if not torch.isfinite(loss):
+            share = inputs.pop("share")
+            loss = compute_loss(model, inputs, share)
+            whole = ranks.mean(float(loss.detach()))
+            if not math.isfinite(whole):
                 raise ModelError(
                     "training diverged: the loss is not a finite number",
                     hint="Try a smaller learning rate, or check the data for extreme rows.",
                 )
-            latest["loss"] = float(loss.detach())
+            latest["loss"] = whole
             return loss
 
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
@@ -194,6 +216,9 @@ def train_classifier(
         fp16=config.precision == "fp16",
         seed=context.seed,
         data_seed=context.seed,
+        use_cpu=ranks.size > 1 and not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+        average_tokens_across_devices=False,
     )
     trainer = StepTrainer(
         model=model,
@@ -201,12 +226,15 @@ def train_classifier(
         train_dataset=list(range(len(rows))),
         # evaluate() scores the validation split itself; the Trainer only wants to see that there is one.
         eval_dataset=[0] if judged else None,
-        data_collator=collate,
+        data_collator=collate_part,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Reporter())
     if judged and config.patience is not None:
         trainer.add_callback(EarlyStoppingCallback(early_stopping_patience=config.patience))
+    if ranks.rank > 0:
+        torch.manual_seed(context.seed + 1_000_003 * ranks.rank)  # other rows, other masks of dropout
+    ranks.begin()
     started = time.perf_counter()
     with warnings.catch_warnings():
         # Said when checkpoints are rotated within a second of each other; the best one is kept by name.
@@ -243,7 +271,7 @@ def summary_metrics(summary: TrainingSummary, metric: str) -> dict[str, float]:
 class _Validation:
     """The validation split, tokenized once, scored after each epoch."""
 
-    def __init__(self, context: StepContext, encoding: TextEncoding) -> None:
+    def __init__(self, context: StepContext, encoding: TextEncoding, ranks: Ranks) -> None:
         data = context.splits.validation
         self.possible = data.labels is not None and len(data) > 0
         self._labels = np.asarray(data.labels if data.labels is not None else (), dtype=np.int64)
@@ -251,6 +279,7 @@ class _Validation:
         self._pad_id = encoding.pad_id
         self._metric = context.metric
         self._classes = len(context.splits.label_names)
+        self._ranks = ranks
         self._sign = 1.0 if metric_by_name(context.metric).higher_is_better else -1.0
 
     def comparable(self, value: float) -> float:
@@ -258,7 +287,12 @@ class _Validation:
         return self._sign * value
 
     def score(self, model: Any) -> float:
-        predictions = predict_logits(model, self._rows, self._pad_id).argmax(-1)
+        rank, size = self._ranks.rank, self._ranks.size
+        mine = self._rows[rank::size]
+        parts = self._ranks.gather(predict_logits(model, mine, self._pad_id).argmax(-1) if mine else [])
+        predictions = np.empty_like(self._labels)
+        for other, part in enumerate(parts):
+            predictions[other::size] = part
         return score(self._metric, self._labels, predictions, self._classes)
 
 

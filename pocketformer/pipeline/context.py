@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pocketformer.compress.data import Splits
     from pocketformer.pipeline.recipe import Recipe
     from pocketformer.pipeline.rundir import RunDirectory
+    from pocketformer.pipeline.search.sharing import Sharing
     from pocketformer.pipeline.search.trials import Trial
 
 log = logging.getLogger("pocketformer")
@@ -83,6 +85,7 @@ class RunContext:
     ``earlier`` is the folder of the stage at work as an earlier run left it, with the same key, when part of it
     had failed: what is whole in it need not be made again.
     ``threads_fixed``: the recipe or the target says how many threads, else they are all that there are.
+    ``sharing``: how a search is shared with other processes; ``timing`` is entered while something is timed.
     """
 
     recipe: Recipe
@@ -97,6 +100,8 @@ class RunContext:
     index: int = 0
     earlier: Path | None = None
     threads_fixed: bool = False
+    sharing: Sharing | None = None
+    timing: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def need_splits(self, verb: str) -> Splits:
         """The data; ``RecipeError`` when the recipe names none."""

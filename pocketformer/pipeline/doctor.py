@@ -58,6 +58,7 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("tensorrt", "", "export --format tensorrt, in place of the above where it is installed"),
     ("openvino", "openvino", "quantize (its candidates); predict, verify, bench of bundles made for it"),
     ("nncf", "nncf", "quantize (int8 candidates for OpenVINO)"),
+    ("optuna", "optuna", "compress --search --store (a search shared by several processes)"),
     ("matplotlib", "compress", "pictures of a report as PNG"),
     ("nvidia-ml-py", "gpu", "targets probe; bench --target gpu (power, clocks, throttling)"),
     ("onnxruntime-gpu", "", "predict, verify and bench on a GPU, in place of onnxruntime"),

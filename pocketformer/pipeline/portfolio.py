@@ -244,9 +244,10 @@ class Portfolio:
             feeds = build_feeds(workload, self._rows[:50] or [[self._encoding.pad_id]])
             calls: dict[str, Callable[[Any], object]] = {name: engine.run for name, engine in engines.items()}
             rounds = max(len(feeds), round(self._config.rounds * _ROUND_SHARES[workload.name] * longer))
-            timed = measure(
-                calls, {workload.name: feeds}, rounds=rounds, warmup=warmup, time_limit_s=time_limit_s
-            )
+            with self._context.timing():
+                timed = measure(
+                    calls, {workload.name: feeds}, rounds=rounds, warmup=warmup, time_limit_s=time_limit_s
+                )
             for name, by_workload in timed.items():
                 latencies[name][workload.name] = by_workload[workload.name].latency.p50
         return latencies

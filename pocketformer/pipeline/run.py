@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pocketformer.compress.ranks import follow, join, launched
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.context import Listener, Made, RunContext, SilentListener, log
 from pocketformer.pipeline.fleet import lacking_gpu, places_of, threads_here
@@ -24,6 +25,7 @@ from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.manifest import graph_files, sha256_directory, sha256_file
 
 if TYPE_CHECKING:
+    from pocketformer.pipeline.search.sharing import Sharing
     from pocketformer.report.schema import Report
 
 _VERSIONED = (
@@ -59,16 +61,30 @@ class RunResult:
 
 
 def run(
-    recipe: Recipe, output: Path | str = "out", *, force: bool = False, listener: Listener | None = None
+    recipe: Recipe,
+    output: Path | str = "out",
+    *,
+    force: bool = False,
+    listener: Listener | None = None,
+    sharing: Sharing | None = None,
 ) -> RunResult:
     """Carry out ``recipe`` into the directory ``output``.
 
     A run that was interrupted goes on from its last whole stage. Errors are ``PocketformerError``; a budget that
-    is not met is no error here: look at ``budget_met``.
+    is not met is no error here: look at ``budget_met``. Started several times by torchrun, process 0 carries it out;
+    the others train along, and end when it ends. With ``sharing`` several calls work at the search of one run: the
+    first has the run directory, the others help until it has done, and all end with the same result.
     """
+    if launched() and join().rank > 0:
+        follow()
+        raise SystemExit(0)
     if not recipe.steps:
         raise RecipeError(
             "the recipe has no steps", hint="`pocketformer init` writes a recipe with the usual ones."
+        )
+    if sharing is not None and not any(step.name == "search" for step in recipe.steps):
+        raise RecipeError(
+            "there is no search to share", hint="Leave the store out, or add a search to the steps."
         )
     output = Path(output)
     listener = listener or SilentListener()
@@ -80,9 +96,8 @@ def run(
     if any(step.name == "bench" for step in recipe.steps):
         for name, reasons in lacking_gpu(places_of(recipe)).items():
             listener.note(f"{name} cannot be measured: {'; '.join(reasons)}")
-    directory = RunDirectory.open(output, recipe_id=recipe_id(recipe, data_id), force=force)
-    handler = _log_to(directory.log_path)
-    try:
+
+    def begin(directory: RunDirectory) -> RunContext:
         threads = threads_here(recipe)
         context = RunContext(
             recipe=recipe,
@@ -94,10 +109,23 @@ def run(
             listener=listener,
             splits=splits,
             choices=dict(recipe.choices),
+            sharing=sharing,
         )
         _limit_threads(context.threads)
         if splits is not None and splits.train.labels is None and artefacts.teacher is not None:
             context.splits = with_teacher_labels(splits, artefacts.teacher, recipe.max_length)
+        return context
+
+    identity = recipe_id(recipe, data_id)
+    if sharing is None:
+        directory = RunDirectory.open(output, recipe_id=identity, force=force)
+    else:
+        from pocketformer.pipeline.search.helping import open_or_help
+
+        directory = open_or_help(output, identity, begin, force=force, sharing=sharing)
+    handler = _log_to(directory.log_path)
+    try:
+        context = begin(directory)
         _run_stages(context, data_id)
         directory.drop_stages_after(len(recipe.steps))
         return RunResult(

@@ -19,7 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from pocketformer.runtime.errors import NoSpaceError, RunDirectoryError
+from pocketformer.runtime.errors import NoSpaceError, RunDirectoryError, RunInUseError
 
 _OWN = (
     "run.json",
@@ -56,7 +56,7 @@ class RunDirectory:
         """Make or reopen the directory for the recipe with this fingerprint.
 
         An empty or new directory is taken; one with a run of the same recipe is continued; anything else is
-        refused without ``force``. ``RunDirectoryError`` otherwise, also while another run holds the lock.
+        refused without ``force``. ``RunDirectoryError`` otherwise, ``RunInUseError`` while another run holds the lock.
         """
         if path.exists() and not path.is_dir():
             raise RunDirectoryError(f"{path} is a file, not a directory", hint="Choose another -o.")
@@ -238,15 +238,26 @@ def _take_lock(path: Path, *, mark: bool = True) -> int:
     except OSError as error:
         owner = os.read(descriptor, 500).decode("utf-8", "replace").strip() or "another process"
         os.close(descriptor)
-        raise RunDirectoryError(
+        raise RunInUseError(
             f"{path} is in use by {owner}", hint="Wait for it, stop it, or choose another -o."
         ) from error
+    if not _is_file_of(descriptor, path / _LOCK):
+        # Its owner ended, and took the file with it, between the two calls above: who comes next makes a new one.
+        os.close(descriptor)
+        return _take_lock(path, mark=mark)
     if not mark:
         return descriptor
     os.ftruncate(descriptor, 0)
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {started}\n".encode())
     return descriptor
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def require_run(path: Path) -> dict[str, Any]:

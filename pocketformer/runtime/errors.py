@@ -49,6 +49,10 @@ class RunDirectoryError(InputError):
     """An output directory holds something else, or another run is using it."""
 
 
+class RunInUseError(RunDirectoryError):
+    """Another process is at work in a run directory."""
+
+
 class BudgetNotMetError(PocketformerError):
     """No candidate met the budget; the best one found is saved."""
 

@@ -101,3 +101,26 @@ def test_a_search_and_fast_are_two_ways(
     )
     assert outcome.code == 2
     assert "leave --qat out" in outcome.err
+
+
+def test_a_store_is_for_a_search(
+    cli: Any, tiny_model_dir: Path, tiny_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    train, _ = tiny_files
+    command = (
+        "compress",
+        tiny_model_dir,
+        "--train",
+        train,
+        "-o",
+        tmp_path / "out",
+        "--store",
+        tmp_path / "db",
+    )
+    outcome = cli(*command)
+    assert (outcome.code, "--store is for --search" in outcome.err) == (2, True)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"model: {tiny_model_dir}\ndata: {{train: {train}}}\nsteps: [vocabulary]\n")
+    outcome = cli("run", recipe, "-o", tmp_path / "out", "--store", tmp_path / "db")
+    assert (outcome.code, "no search to share" in outcome.err) == (2, True)
+    assert not (tmp_path / "out").exists()

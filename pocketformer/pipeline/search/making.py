@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +21,8 @@ from pocketformer.pipeline.context import RunContext
 from pocketformer.pipeline.recipe import digest, plain
 from pocketformer.pipeline.rundir import disk_errors
 from pocketformer.pipeline.search.config import SearchConfig
-from pocketformer.pipeline.search.trials import Trial
-from pocketformer.runtime.errors import RecipeError
+from pocketformer.pipeline.search.trials import Rules, Trial
+from pocketformer.runtime.errors import RecipeError, RunDirectoryError
 from pocketformer.runtime.manifest import sha256_directory
 
 if TYPE_CHECKING:
@@ -112,6 +115,19 @@ class Workshop:
         """A trial's quantized graph."""
         return self._place(trial.number) / "model.onnx"
 
+    def offer_polish(
+        self, trials: Sequence[Trial], rules: Rules, hope: Callable[[Trial], float], at_most: int
+    ) -> None:
+        """Say what may be wanted next: alone, nothing is made before it is wanted."""
+
+    def begun(self) -> Iterable[Trial]:
+        """What was offered and begun, and nobody asked for: alone, nothing."""
+        return ()
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Held by what computes beside the making of trials."""
+        return contextlib.nullcontext()
+
     def drop_after(self, number: int) -> None:
         """Delete the trials of an earlier run numbered above ``number``."""
         for path in self._folder.glob("*"):
@@ -185,25 +201,35 @@ class Workshop:
         if found is not None:
             return found
         started = time.perf_counter()
-        with self._writing(number) as folder:
+        with self._writing(number, key) as folder:
             made = make(folder)
             trial = replace(made, seconds=round(time.perf_counter() - started, 1))
             (folder / _RECORD).write_text(json.dumps(trial.to_dict(), indent=2), encoding="utf-8")
         return trial
 
+    def read(self, number: int) -> Trial:
+        """The trial of this number as it is on disk; ``RunDirectoryError`` when it is not there whole."""
+        place = self._place(number)
+        try:
+            return Trial.from_dict(json.loads((place / _RECORD).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunDirectoryError(f"{place} does not hold a whole trial: {error}") from error
+
     def _finished(self, number: int, key: str) -> Trial | None:
         try:
-            values = json.loads((self._place(number) / _RECORD).read_text(encoding="utf-8"))
-            trial = Trial.from_dict(values)
-        except (OSError, ValueError, TypeError, KeyError):
+            trial = self.read(number)
+        except RunDirectoryError:
             return None
         return trial if trial.key == key else None
 
     @contextlib.contextmanager
-    def _writing(self, number: int) -> Iterator[Path]:
-        """A temporary folder that becomes the trial's when the block ends without an error."""
+    def _writing(self, number: int, key: str) -> Iterator[Path]:
+        """A temporary folder that becomes the trial's when the block ends without an error.
+
+        Another worker may have been at the same trial, when this one was thought dead; the first to end has made it.
+        """
         final = self._place(number)
-        temporary = final.with_name(f".{final.name}.tmp")
+        temporary = final.with_name(f".{final.name}.{socket.gethostname()}-{os.getpid()}.tmp")
         with disk_errors(self._folder):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
@@ -214,6 +240,9 @@ class Workshop:
                 raise
             for scratch in ("work", "cut"):
                 shutil.rmtree(temporary / scratch, ignore_errors=True)
+            if self._finished(number, key) is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+                return
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
 

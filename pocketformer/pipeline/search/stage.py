@@ -19,7 +19,7 @@ from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.deliver_stages import BundleConfig, bundle_stage
 from pocketformer.pipeline.search.choosing import FOLDER
 from pocketformer.pipeline.search.config import SearchConfig
-from pocketformer.pipeline.search.making import Workshop
+from pocketformer.pipeline.search.sharing import workshop_for
 from pocketformer.pipeline.search.trials import (
     Judgement,
     Rules,
@@ -131,7 +131,7 @@ class _Search:
         self._published = 0
         self.trials: list[Trial] = []
         self.out_of_time = False
-        self.workshop = Workshop(
+        self.workshop = workshop_for(
             config,
             context,
             folder=context.directory.path / FOLDER,
@@ -147,11 +147,14 @@ class _Search:
         aim = worth_aiming(self.trials, self.rules)
         if aim is not None and not self._is_late():
             self._aim(*aim)
-        for _ in range(self._config.polished):
+        for done in range(self._config.polished):
             trial = worth_polishing(self.trials, self.rules, self._hope)
             if trial is None or self._is_late(polishing=True):
                 break
+            self.workshop.offer_polish(self.trials, self.rules, self._hope, self._config.polished - done)
             self._polish(trial)
+        for trial in self.workshop.begun():
+            self._add(trial)
         self._shrink(self.rules.without("max_size_mb").judge(self.trials).trial)
         self.workshop.drop_after(len(self.trials))
         return self.rules.judge(self.trials)
@@ -223,11 +226,12 @@ class _Search:
             model=self.workshop.delivered(trial),
             quantized=self.workshop.graph(trial),
         )
-        bundle_stage(
-            BundleConfig(),
-            replace(context, artefacts=artefacts, records=[*context.records, made]),
-            self._work / f"bundle-{trial.number}",
-        )
+        with self.workshop.at_work():
+            bundle_stage(
+                BundleConfig(),
+                replace(context, artefacts=artefacts, records=[*context.records, made]),
+                self._work / f"bundle-{trial.number}",
+            )
         self._published = trial.number
 
     def _hope(self, trial: Trial) -> float:
