@@ -73,10 +73,10 @@ def command(
 
     if fast and (search or time_limit is not None):
         raise click.UsageError("--fast and --search are two ways: give one.")
-    if store is not None and not (search or time_limit is not None):
-        raise click.UsageError("--store is for --search.")
     if fast and qat:
         raise click.UsageError("--fast trains nothing: leave --qat out.")
+    if store is not None and not (search or time_limit is not None):
+        raise click.UsageError("--store is for --search.")
     data = data_section(values)
     budget = budget_section(values)
     recipe = compress_recipe(

@@ -77,7 +77,7 @@ def train_quantized(model_dir: Path, config: QatConfig, context: StepContext) ->
         model_dir,
         replace(config.distillation, training=training),
         context,
-        computing=partial(quantized_products, config=config),  # goes to other processes, as no lambda can
+        computing=partial(quantized_products, config=config),
     )
     metrics = dict(result.metrics)
     score = metrics.get(f"validation_{context.metric}")

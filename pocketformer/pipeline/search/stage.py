@@ -24,8 +24,8 @@ from pocketformer.pipeline.search.trials import (
     Judgement,
     Rules,
     Trial,
+    judged,
     on_front,
-    smoothed,
     worth_aiming,
     worth_polishing,
 )
@@ -36,6 +36,7 @@ log = logging.getLogger("pocketformer")
 # What training to the end may be expected to give back: a share of the drop, and not more than this many points.
 _HOPED_SHARE = 0.6
 _HOPED_AT_MOST = 0.03
+_WORTH_SAYING = 0.0005
 
 
 def search(config: SearchConfig, context: RunContext, folder: Path) -> Made:
@@ -92,6 +93,8 @@ def describe(trial: Trial) -> str:
     """A trial in a line: how fast against the teacher, how large, what it loses on validation."""
     times = ", ".join(f"{factor:.1f}x on {name}" for name, factor in trial.speedup.items())
     loss = f"{trial.drop * 100:+.1f} points" if trial.drop else "no drop"
+    if abs(trial.judged_drop - trial.drop) >= _WORTH_SAYING:
+        loss += f", judged by all {trial.judged_drop * 100:+.1f}"
     return f"model {trial.name}: {times} over onnxruntime fp32, {trial.file_mb:.1f} MB, drop on validation {loss}"
 
 
@@ -129,6 +132,7 @@ class _Search:
         self._started = time.monotonic()
         self._work = folder / "work"
         self._published = 0
+        self._made: list[Trial] = []  # as they were measured
         self.trials: list[Trial] = []
         self.out_of_time = False
         self.workshop = workshop_for(
@@ -205,12 +209,13 @@ class _Search:
             self._add(self.workshop.with_vocabulary(len(self.trials) + 1, best, share))
 
     def _add(self, trial: Trial) -> None:
-        self.trials = smoothed([*self.trials, trial])
+        self._made.append(trial)
+        self.trials = judged(self._made)
         best = self.rules.judge(self.trials).trial
         if best.number != self._published:
             self._publish(best)
         self._context.listener.trials(self.trials, best)
-        log.info("%s", describe(trial))
+        log.info("%s", describe(self.trials[-1]))
 
     def _publish(self, trial: Trial) -> None:
         """Put a bundle of the best so far where the run's own will be: whoever stops the search has something."""

@@ -157,26 +157,47 @@ def worth_aiming(trials: Sequence[Trial], rules: Rules) -> tuple[Trial | None, f
     return (slower, round(share, 3)) if _LEAST_SHARE <= share < 1 else None
 
 
+def judged(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials as they are compared, with ``smoothed`` drops and ``steadied`` times; give them as measured."""
+    return steadied(smoothed(trials))
+
+
 def smoothed(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials with drops that never fall with the distance from the teacher, by isotonic regression over all.
+    """The trials with drops in proportion to their divergence from the teacher, by least squares over all of them.
 
     On a few hundred rows the drop of one model has a standard error of about a point, because only rows whose answer
-    changed tell something. The divergence has a far smaller one, and a model whose answers are further from the
-    teacher's drops more. So the divergence orders the trials, and what each drops says something of its neighbours
-    (Barlow, Bartholomew, Bremner, Brunk 1972: Statistical Inference under Order Restrictions).
+    changed tell something. The divergence has a far smaller one, and while a student is near its teacher, what it
+    drops grows with it. So the drops that were counted say together what a nat of divergence costs
+    (docs/decisions/0015). Never below 0: a student is not expected to be better than its teacher.
     """
-    out = list(trials)
-    order = sorted(range(len(trials)), key=lambda i: trials[i].divergence)
-    for index, value in zip(order, isotonic([trials[i].drop for i in order]), strict=True):
-        out[index] = replace(out[index], smoothed_drop=value)
-    return out
+    squares = sum(t.divergence**2 for t in trials)
+    slope = max(0.0, sum(t.divergence * t.drop for t in trials) / squares) if squares else 0.0
+    return [replace(t, smoothed_drop=slope * t.divergence) for t in trials]
 
 
-def isotonic(values: Sequence[float]) -> list[float]:
-    """The non-decreasing sequence nearest to ``values`` in least squares: pool adjacent violators."""
-    from sklearn.isotonic import isotonic_regression
+def steadied(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials with times as of one moment, and the same time for the same structure.
 
-    return [float(v) for v in isotonic_regression(np.asarray(values, dtype=np.float64))] if values else []
+    A machine is slower in one minute than in another, and each trial was timed in turns with the teacher: so its time
+    is the teacher's median time over all trials, divided by how many times faster than the teacher it was just then.
+    Models that differ in their weights alone take the same time; what disturbs a measurement only adds to it.
+    """
+    if not trials:
+        return []
+    teacher = {
+        name: float(np.median([t.latency_ms[name] * t.speedup[name] for t in trials if name in t.speedup]))
+        for name in trials[0].speedup
+    }
+    fastest: dict[Any, dict[str, float]] = {}
+    for t in trials:
+        best = fastest.setdefault((t.layers, t.candidate), {})
+        for name, factor in t.speedup.items():
+            best[name] = max(factor, best.get(name, 0.0))
+    return [
+        replace(t, speedup=dict(best), latency_ms={name: teacher[name] / best[name] for name in t.latency_ms})
+        for t in trials
+        for best in (fastest[t.layers, t.candidate],)
+    ]
 
 
 def on_front(trials: Sequence[Trial]) -> list[bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +14,9 @@ from pocketformer.pipeline.recipe import BudgetSection
 from pocketformer.pipeline.search.trials import (
     Rules,
     Trial,
-    isotonic,
     on_front,
     smoothed,
+    steadied,
     worth_aiming,
     worth_polishing,
 )
@@ -100,34 +99,50 @@ def test_what_is_missing_is_told_with_both_numbers() -> None:
         _rules().judge([])
 
 
-@given(st.lists(st.integers(0, 6), max_size=5))
-def test_isotonic_regression_against_brute_force(values: list[int]) -> None:
-    """Every non-decreasing sequence of block means is tried: the optimum is one of them."""
-    found = isotonic(values)
-    assert all(a <= b + 1e-12 for a, b in itertools.pairwise(found))
-    best = float("inf")
-    for cuts in itertools.product((False, True), repeat=max(0, len(values) - 1)):
-        edges = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), len(values)]
-        fit = [np.mean(values[a:b]) for a, b in itertools.pairwise(edges) for _ in range(a, b)]
-        if all(a <= b + 1e-12 for a, b in itertools.pairwise(fit)):
-            best = min(best, float(np.sum((np.asarray(fit) - values) ** 2)))
-    assert float(np.sum((np.asarray(found) - values) ** 2)) == pytest.approx(
-        best if values else 0.0, abs=1e-9
-    )
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(-0.05, 0.2)), min_size=1, max_size=6))
+def test_drops_are_in_proportion_to_the_divergence(figures: list[tuple[float, float]]) -> None:
+    """No other factor, of many, leaves less of what was counted."""
+    trials = [_trial(i, drop, 1.0, divergence=k) for i, (k, drop) in enumerate(figures, start=1)]
+    found = smoothed(trials)
+    factors = [t.judged_drop / t.divergence for t in found]
+    assert factors == pytest.approx([factors[0]] * len(factors))
+    assert factors[0] >= 0
+
+    def left(factor: float) -> float:
+        return sum((factor * k - drop) ** 2 for k, drop in figures)
+
+    assert left(factors[0]) <= min(left(factor) for factor in np.linspace(0, 30, 3001)) + 1e-6
 
 
 def test_a_lucky_trial_is_judged_by_how_far_it_is_from_the_teacher() -> None:
     """What answers more unlike the teacher cannot drop less; training to the end brings a model nearer again."""
     trials = smoothed(
         [
-            _trial(1, 0.02, 4.0),
-            _trial(2, 0.01, 2.0),
-            _trial(3, 0.03, 1.0),
-            _trial(3, 0.0, 1.0, polished=True, divergence=0.05),
+            _trial(1, 0.01, 4.0),
+            _trial(2, 0.0, 2.0),
+            _trial(3, 0.04, 1.0),
+            _trial(3, 0.0, 1.0, polished=True, divergence=0.1),
         ]
     )
-    assert [t.judged_drop for t in trials] == pytest.approx([0.015, 0.015, 0.03, 0.0])
-    assert trials[1].drop == 0.01
+    factor = (0.1 * 0.01 + 0.3 * 0.04) / (0.1**2 + 0.2**2 + 0.3**2 + 0.1**2)
+    assert [t.judged_drop for t in trials] == pytest.approx(
+        [0.1 * factor, 0.2 * factor, 0.3 * factor, 0.1 * factor]
+    )
+    assert trials[1].drop == 0.0
+    assert smoothed([_trial(1, -0.02, 1.0)])[0].judged_drop == 0.0
+
+
+def test_times_are_of_one_moment_and_of_the_structure() -> None:
+    slow_minute = _trial(2, 0.0, 4.0)  # twice its time, and the teacher's too
+    slow_minute = replace(slow_minute, speedup={"real": 4.0, "8x128": 4.0})
+    twin = replace(_trial(2, 0.0, 2.5, polished=True), speedup={"real": 3.2, "8x128": 3.2})
+    other = replace(_trial(1, 0.0, 4.0), layers=((4, 8),))
+    found = steadied([other, slow_minute, twin])
+    assert found[0].latency_ms == other.latency_ms
+    assert found[1].latency_ms == found[2].latency_ms == pytest.approx({"real": 2.0, "8x128": 40.0})
+    assert found[1].speedup == {"real": 4.0, "8x128": 4.0}
+    assert steadied(found)[1].latency_ms == pytest.approx(found[1].latency_ms)
+    assert steadied([]) == []
 
 
 def test_the_front() -> None:
