@@ -113,5 +113,6 @@ def _numbered(trials: list[Trial], number: int, run_dir: Path) -> Trial:
         if trial.number == number:
             return trial
     raise InputError(
-        f"the search in {run_dir} made no model {number}", hint=f"There are models 1 to {len(trials)}."
+        f"the search in {run_dir} made no model {number}",
+        hint=f"It made {', '.join(str(trial.number) for trial in trials)}.",
     )
