@@ -39,6 +39,7 @@ def made_artefact(
     program: str,
     job: Mapping[str, Any],
     *,
+    inputs: Mapping[str, Path] | None = None,
     depends_on: Mapping[str, str],
     python: Path,
     variables: Mapping[str, str],
@@ -47,8 +48,8 @@ def made_artefact(
 ) -> Artefact:
     """The artefact in ``folder``, made by ``program`` unless it lies there and depends on just the same.
 
-    ``job`` is what the program is asked for (its ``output`` is added), ``depends_on`` names everything else that
-    decides the result. ``EvidenceError`` with the program's last words when it fails; failures are not kept.
+    ``job`` is what the program is asked for; its ``output`` and the places of its ``inputs``, whose contents count and
+    not where they lie, are added. ``depends_on`` names everything else that decides the result. ``EvidenceError`` with the program's last words when it fails; failures are not kept.
     """
     code = {
         name: _hash(inside / name)
@@ -63,7 +64,9 @@ def made_artefact(
     shutil.rmtree(folder, ignore_errors=True)
     output, log = folder / "made", folder / "log.txt"
     output.mkdir(parents=True)
-    (folder / "job.json").write_text(json.dumps({**job, "output": str(output)}), encoding="utf-8")
+    places = {name: str(path) for name, path in (inputs or {}).items()}
+    asked = {**job, **places, "output": str(output)}
+    (folder / "job.json").write_text(json.dumps(asked), encoding="utf-8")
     say(f"{folder.name}: {program} ({log})")
     start = time.monotonic()
     exit_code, _ = run_logged(

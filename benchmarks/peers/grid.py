@@ -117,8 +117,6 @@ class Grid:
                 versions={},
             )
         job = {
-            "teacher": str(self.subject.teacher),
-            "train": str(self._train),
             "threads": self._threads,
             "max_length": self.subject.recipe.max_length,
             "settings": dict(setup.settings),
@@ -133,6 +131,7 @@ class Grid:
             self.folder / "models" / setup.name,
             setup.maker,
             job,
+            inputs={"teacher": self.subject.teacher, "train": self._train},
             depends_on=depends_on,
             python=python,
             variables=self._environments.variables(self._threads),

@@ -35,11 +35,12 @@ class Making:
         (self.inside / "make.py").write_text(MAKER)
         self.count = folder / "count.txt"
 
-    def __call__(self, *, teacher: str = "t", **job: object) -> Artefact:
+    def __call__(self, *, teacher: str = "t", place: str = "here", **job: object) -> Artefact:
         return made_artefact(
             self._folder / "models" / "peer",
             "make.py",
             {"count": str(self.count), **job},
+            inputs={"teacher": Path(place)},
             depends_on={"teacher": teacher},
             python=Path(sys.executable),
             variables={},
@@ -57,8 +58,8 @@ def making(tmp_path: Path) -> Making:
 
 
 def test_a_model_is_made_once(making: Making) -> None:
-    first, again = making(), making()
-    assert first == again
+    first, again, moved = making(), making(), making(place="there")
+    assert first == again == moved
     assert making.times() == 1
     assert first.file_mb == 0.002
     assert first.how["per_channel"]
