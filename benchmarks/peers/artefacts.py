@@ -49,7 +49,8 @@ def made_artefact(
     """The artefact in ``folder``, made by ``program`` unless it lies there and depends on just the same.
 
     ``job`` is what the program is asked for; its ``output`` and the places of its ``inputs``, whose contents count and
-    not where they lie, are added. ``depends_on`` names everything else that decides the result. ``EvidenceError`` with the program's last words when it fails; failures are not kept.
+    not where they lie, are added. ``depends_on`` names everything else that decides the result. ``EvidenceError`` with
+    the program's last words when it fails; failures are not kept.
     """
     code = {
         name: _hash(inside / name)
