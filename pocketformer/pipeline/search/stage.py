@@ -231,11 +231,13 @@ class _Search:
             model=self.workshop.delivered(trial),
             quantized=self.workshop.graph(trial),
         )
+        folder = self._work / "bundle"
+        shutil.rmtree(folder, ignore_errors=True)  # of the best before it
         with self.workshop.at_work():
             bundle_stage(
                 BundleConfig(),
                 replace(context, artefacts=artefacts, records=[*context.records, made]),
-                self._work / f"bundle-{trial.number}",
+                folder,
             )
         self._published = trial.number
 

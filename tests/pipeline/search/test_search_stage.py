@@ -13,6 +13,7 @@ from pocketformer.pipeline.context import SilentListener
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.run import RunResult, run
 from pocketformer.pipeline.search.choosing import choose_recipe
+from pocketformer.pipeline.search.trials import Judgement, Rules
 from pocketformer.runtime.errors import InputError
 from pocketformer.runtime.model import load
 
@@ -180,3 +181,21 @@ def test_a_cut_that_aims_at_a_latency_goes_by_the_latency_table(
     assert aimed["parameters"] < first["parameters"]
     assert len(aimed["layers"]) == len(first["layers"])
     assert _record(result)["choices"]["search"] == {**chosen, "vocabulary": 0.9}
+
+
+@pytest.mark.slow
+def test_a_model_may_be_the_best_again(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later trials change how earlier ones are judged: the first, the second, then the first again."""
+    order = iter([0, 1, 0, 0, 0, 0, 0])
+
+    def judge(_: Rules, trials: Any) -> Judgement:
+        return Judgement(trial=trials[min(next(order, 0), len(trials) - 1)], kept=True)
+
+    monkeypatch.setattr(Rules, "judge", judge)
+    result = run(_recipe(tiny_recipe, budget={"max_drop": 1.0}), tmp_path / "out")
+    record = _record(result)
+    assert len(record["details"]["trials"]) == 3
+    assert record["details"]["trials"][0]["taken"]
+    assert load(tmp_path / "out" / "bundles" / "cpu").predict(["a cat"])[0].label
