@@ -35,9 +35,12 @@ def run_and_render(
         return _render_plan(recipe, as_json=as_json)
     from pocketformer.cli.progress import TerminalListener
     from pocketformer.pipeline.run import run
-    from pocketformer.pipeline.search.sharing import Sharing
 
-    sharing = None if store is None else Sharing(store=store)
+    sharing = None
+    if store is not None:
+        from pocketformer.pipeline.search.sharing import Sharing
+
+        sharing = Sharing(store=store)
     try:
         with TerminalListener() as listener:
             result = run(recipe, output, force=force, listener=listener, sharing=sharing)

@@ -103,6 +103,12 @@ class Workshop:
 
         return self._whole(number, key, make)
 
+    def source(self, trial: Trial | None) -> Path:
+        """The model that is cut next: of a trial, or the one that the search began with."""
+        if trial is None:
+            return self._context.artefacts.need("model", verb="search")
+        return self.recovered(trial)
+
     def recovered(self, trial: Trial) -> Path:
         """A trial's model with its whole vocabulary, from which one goes on."""
         return self._place(trial.number) / "recovered"

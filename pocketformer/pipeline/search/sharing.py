@@ -244,11 +244,8 @@ class SharedWorkshop(Workshop):
         with self.at_work():
             if job.kind == "stroke":
                 previous = self.read(job.source) if job.source else None
-                source = self._context.artefacts.need("model", verb="search")
-                source = source if previous is None else self.recovered(previous)
-                return super().stroke(
-                    job.number, int(job.depth), source, "" if previous is None else previous.key
-                )
+                key = "" if previous is None else previous.key
+                return super().stroke(job.number, int(job.depth), self.source(previous), key)
             if job.kind == "polish":
                 return super().polish(job.number, self.read(job.source))
             return super().with_vocabulary(job.number, self.read(job.source), job.share)

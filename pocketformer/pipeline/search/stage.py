@@ -182,18 +182,12 @@ class _Search:
         self._say(f"cutting, {depth} of at most {len(self._config.strokes)}")
         previous = self.trials[-1] if self.trials else None
         key = "" if previous is None else previous.key
-        self._add(self.workshop.stroke(len(self.trials) + 1, depth, self._source(previous), key))
+        self._add(self.workshop.stroke(len(self.trials) + 1, depth, self.workshop.source(previous), key))
 
     def _aim(self, trial: Trial | None, share: float) -> None:
         what = "the model" if trial is None else f"model {trial.name}"
         self._say(f"cutting {what} to {share:.0%} of its time, for the latency limit")
-        self._add(self.workshop.aimed(len(self.trials) + 1, trial, self._source(trial), share))
-
-    def _source(self, trial: Trial | None) -> Path:
-        """The model that is cut next: of a trial, or the one that the search began with."""
-        if trial is None:
-            return self._context.artefacts.need("model", verb="search")
-        return self.workshop.recovered(trial)
+        self._add(self.workshop.aimed(len(self.trials) + 1, trial, self.workshop.source(trial), share))
 
     def _polish(self, trial: Trial) -> None:
         self._say(f"training model {trial.name} to the end")
