@@ -135,7 +135,7 @@ def run(
             report=_read_report(output) if any(step.name == "report" for step in recipe.steps) else None,
         )
     except InputError:
-        # Wrong input that only a stage could notice: what no stage has finished is not left behind.
+        # Wrong input that only a stage could notice: a directory with nothing finished is not left behind.
         directory.discard_if_new()
         raise
     finally:

@@ -89,8 +89,12 @@ class RunDirectory:
             self._lock = -1
 
     def discard_if_new(self) -> None:
-        """Delete what this run wrote when it made the directory itself and no stage has ended in it."""
-        if not self._made or any(not p.name.startswith(".") for p in (self.path / "stages").iterdir()):
+        """Delete what this run wrote when it made the directory itself and nothing in it has ended.
+
+        What has ended, and would cost as long again, is a stage, or a model of a search.
+        """
+        ended = (p.name for place in ("stages", "search") for p in (self.path / place).glob("*"))
+        if not self._made or any(not name.startswith(".") for name in ended):
             return
         for entry in owned_entries(self.path):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()

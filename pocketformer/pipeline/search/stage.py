@@ -150,7 +150,10 @@ class _Search:
             self._cut(depth)
         aim = worth_aiming(self.trials, self.rules)
         if aim is not None and not self._is_late():
-            self._aim(*aim)
+            try:
+                self._aim(*aim)
+            except RecipeError as error:  # no such model: those that there are can still be chosen among
+                self._context.listener.note(f"search: no cut aims at the latency limit: {error}")
         for done in range(self._config.polished):
             trial = worth_polishing(self.trials, self.rules, self._hope)
             if trial is None or self._is_late(polishing=True):

@@ -10,12 +10,14 @@ import pytest
 
 from pocketformer.compress.models import load_classifier, structure_of
 from pocketformer.pipeline.context import SilentListener
+from pocketformer.pipeline.latency import Tabled
 from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.run import RunResult, run
 from pocketformer.pipeline.search.choosing import choose_recipe
 from pocketformer.pipeline.search.trials import Judgement, Rules
-from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.model import load
+from pocketformer.targets.latency_table import BlockCosts, Curve, LatencyTable
 
 _BRIEF = {"augmentation": {"copies": 1}, "training": {"epochs": 1, "batch_size": 16}}
 _SEARCH = {
@@ -166,21 +168,75 @@ def test_trials_depend_on_all_texts_that_are_learned(
     assert keys[0] != keys[1]
 
 
-@pytest.mark.slow
+def _planted_table(monkeypatch: pytest.MonkeyPatch, *, call_ms: float) -> None:
+    """Puts a latency table where measuring one would: a head takes 1 ms and a neuron next to nothing.
+
+    A mock, for on a tiny model the clock tells blocks from noise only now and then.
+    """
+    attention = Curve(((1, 1.0), (4, 4.0)))
+    ffn = Curve(((8, 0.008), (64, 0.064)))
+    costs = BlockCosts(
+        fixed_ms=call_ms,
+        layer_ms=0.0,
+        attention=attention,
+        ffn=ffn,
+        last_attention=attention,
+        last_ffn=ffn,
+    )
+    table = LatencyTable(costs={"int8-plain": dict.fromkeys([(1, 8), (1, 32)], costs)})
+    tabled = Tabled(table=table, path=Path("planted.json"), seconds=0.0)
+    monkeypatch.setattr("pocketformer.pipeline.latency.latency_table", lambda *_, **__: tabled)
+
+
 def test_a_cut_that_aims_at_a_latency_goes_by_the_latency_table(
     tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a resolved recipe names it; the table is measured on this machine, in a cache of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    """As a resolved recipe names it: where heads alone take time, heads alone are cut."""
+    _planted_table(monkeypatch, call_ms=0.0)
     base = _recipe(tiny_recipe, budget={"max_drop": None, "max_latency_ms": 1.0, "latency_workload": "1x32"})
-    chosen = {"strokes": 1, "aimed": 0.8, "polished": False}
+    chosen = {"strokes": 1, "aimed": 0.9, "polished": False}
     result = run(base.model_copy(update={"choices": {"search": chosen}}), tmp_path / "out")
-    assert list((tmp_path / "cache").rglob("*.json"))
     first, aimed = _record(result)["details"]["trials"]
-    assert (aimed["depth"], aimed["aimed"], aimed["name"]) == (1.5, 0.8, "1.5")
-    assert aimed["parameters"] < first["parameters"]
-    assert len(aimed["layers"]) == len(first["layers"])
+    assert (aimed["depth"], aimed["aimed"], aimed["name"]) == (1.5, 0.9, "1.5")
+    before, after = ([sum(widths) for widths in zip(*t["layers"], strict=True)] for t in (first, aimed))
+    assert after == [before[0] - 1, before[1]]
     assert _record(result)["choices"]["search"] == {**chosen, "vocabulary": 0.9}
+
+
+def test_a_latency_that_no_cut_reaches_ends_no_search(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call alone takes longer than the cut aims at: the models that there are stand for choice."""
+    _planted_table(monkeypatch, call_ms=1000.0)
+    monkeypatch.setattr("pocketformer.pipeline.search.stage.worth_aiming", lambda *_: (None, 0.5))
+    recipe = _recipe(tiny_recipe, budget={"max_drop": None, "max_latency_ms": 1e-6})
+    notes: list[str] = []
+    listener = SilentListener()
+    monkeypatch.setattr(listener, "note", notes.append)
+    result = run(recipe, tmp_path / "out", listener=listener)
+    assert all(trial["aimed"] is None for trial in _record(result)["details"]["trials"])
+    assert any("no model costs as little as" in note for note in notes)
+
+
+def test_models_of_a_search_outlive_an_error_in_it(
+    tiny_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wrong input leaves nothing behind, but what took long and is whole: the same command goes on from there."""
+
+    def refuse(*_: Any) -> None:
+        raise RecipeError("no such model")
+
+    recipe = _recipe(tiny_recipe, budget={"max_drop": 1.0})
+    with monkeypatch.context() as patch:
+        patch.setattr("pocketformer.pipeline.search.stage.worth_aiming", refuse)
+        with pytest.raises(RecipeError, match="no such model"):
+            run(recipe, tmp_path / "out")
+    first = tmp_path / "out" / "search" / "01" / "trial.json"
+    made = first.stat().st_mtime_ns
+    listener = _Stop(after=1)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, tmp_path / "out", listener=listener)
+    assert first.stat().st_mtime_ns == made
 
 
 @pytest.mark.slow
