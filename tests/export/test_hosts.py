@@ -37,6 +37,22 @@ def test_folders_are_laid_over_each_other_with_the_bundle_inside(tmp_path: Path,
         write_app(host, tmp_path / "bundle", app, sources=sources)
 
 
+def test_a_host_takes_the_c_host_in_as_two_files(tmp_path: Path, sources: Path) -> None:
+    _file(sources / "c" / "pocketformer.h", "header\n")
+    _file(sources / "c" / "pocketformer.c", '#include "pocketformer.h"\n#include "src/part.c"\nend\n')
+    _file(sources / "c" / "src" / "part.c", "part\n")
+    _file(sources / "c" / "Makefile", "not wanted")
+    _file(tmp_path / "bundle" / "manifest.json", "{}")
+    host = Host(name="page", summary="", folders=("page",), core="native/core")
+    core = write_app(host, tmp_path / "bundle", tmp_path / "app", sources=sources) / "native" / "core"
+    assert sorted(path.name for path in core.iterdir()) == ["pocketformer.c", "pocketformer.h"]
+    joined = (core / "pocketformer.c").read_text()
+    assert joined.startswith('#include "pocketformer.h"\n')
+    assert "\npart\n" in joined
+    assert joined.endswith("end\n")
+    assert "src/part.c\"" not in joined
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, sources: Path) -> None:
     host = Host(name="page", summary="", folders=("missing",))
     with pytest.raises(FileNotFoundError):

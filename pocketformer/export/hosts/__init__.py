@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketformer.export.hosts.one_file import join_parts
 from pocketformer.runtime.errors import InputError
 
 SOURCES = Path(__file__).parent
@@ -23,17 +24,36 @@ _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.py", "node_modules", "bu
 class Host:
     """A host: ``folders`` below ``SOURCES`` that are laid over each other, and where in the app the bundle goes.
 
-    ``then`` says what to do with the folder that was written, a command or two.
+    ``core`` is where in the app the C host goes, its header and its one file, for hosts that are built on it. ``then``
+    says what to do with the folder that was written, a command or two.
     """
 
     name: str
     summary: str
     folders: tuple[str, ...]
     model: str = "model"
+    core: str | None = None
     then: str = ""
 
 
-HOSTS: tuple[Host, ...] = ()
+HOSTS: tuple[Host, ...] = (
+    Host(
+        name="android",
+        summary="Android: a library module in Kotlin over the C host, and a sample app",
+        folders=("android",),
+        model="app/src/main/assets/model",
+        core="pocketformer/src/main/cpp/pocketformer",
+        then="gradle wrapper && ./gradlew connectedAndroidTest",
+    ),
+    Host(
+        name="ios",
+        summary="iOS: a Swift package over the C host, and a sample screen",
+        folders=("ios",),
+        model="Tests/PocketformerTests/model",
+        core="Sources/CPocketformer",
+        then="swift test",
+    ),
+)
 
 
 def host_by_name(name: str, hosts: Sequence[Host] = HOSTS) -> Host:
@@ -58,6 +78,8 @@ def write_app(host: Host, bundle: Path, output: Path, *, sources: Path = SOURCES
     try:
         for folder in host.folders:
             shutil.copytree(sources / folder, work, ignore=_LEFT_BEHIND, dirs_exist_ok=True)
+        if host.core is not None:
+            _write_core(sources / "c", work / host.core)
         place = work / host.model
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(bundle, place)
@@ -66,3 +88,12 @@ def write_app(host: Host, bundle: Path, output: Path, *, sources: Path = SOURCES
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return output
+
+
+def _write_core(sources: Path, place: Path) -> None:
+    """Put the C host's header and its one file into the folder ``place``."""
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(sources / "src", place / "src")
+    for name in ("pocketformer.c", "pocketformer.h"):
+        shutil.copy(sources / name, place)
+    join_parts(place / "pocketformer.c")

@@ -50,6 +50,8 @@ typedef struct pf_options {
     int threads;
     /* Not 0: only pf_tokenize will be called; onnxruntime is not opened and the graph not read. */
     int tokenizer_only;
+    /* Where onnxruntime is linked into the program (iOS): its function OrtGetApiBase. Then no library is opened. */
+    const void *(*onnxruntime_api)(void);
 } pf_options;
 
 typedef struct pf_model pf_model;

@@ -82,7 +82,7 @@ static pf_code model_build(pf_model *model, struct bundle *bundle, const pf_opti
     if (code != PF_OK || options->tokenizer_only)
         return code;
     model->has_session = true;
-    code = session_open(&model->session, &bundle->graph, manifest, options->onnxruntime, options->threads, error);
+    code = session_open(&model->session, &bundle->graph, manifest, options, error);
     bytes_free(&bundle->graph); /* onnxruntime has its own copy */
     float *logits = malloc(manifest->label_count * sizeof *logits);
     int64_t *ids = malloc(manifest->max_length * sizeof *ids);

@@ -50,17 +50,20 @@ static int usable_cores(void)
     return cores > 0 && cores < INT_MAX ? (int)cores : 1;
 }
 
-static pf_code ort_open(struct session *session, const char *path, pf_error *error)
+/* The table of a library that is opened, or of the onnxruntime that is linked in where the caller gives its function. */
+static pf_code ort_open(struct session *session, const pf_options *chosen, pf_error *error)
 {
     static const char *const names[] = {"libonnxruntime.so.1", NULL};
     static const char hint[] = "Install onnxruntime 1.16 or later, or name libonnxruntime by path in "
                                "POCKETFORMER_ONNXRUNTIME.";
-    session->library = library_open(path, "POCKETFORMER_ONNXRUNTIME", names, "onnxruntime", hint, error);
-    if (!session->library)
-        return PF_MISSING;
-    const struct ort_base *(*base)(void) =
-        (const struct ort_base *(*)(void))library_function(session->library, "OrtGetApiBase");
-    session->table = base ? base()->get_api(ORT_INTERFACE) : NULL;
+    const void *(*base)(void) = chosen->onnxruntime_api;
+    if (!base) {
+        session->library = library_open(chosen->onnxruntime, "POCKETFORMER_ONNXRUNTIME", names, "onnxruntime", hint, error);
+        if (!session->library)
+            return PF_MISSING;
+        base = (const void *(*)(void))library_function(session->library, "OrtGetApiBase");
+    }
+    session->table = base ? ((const struct ort_base *)base())->get_api(ORT_INTERFACE) : NULL;
     if (!session->table)
         return fail(error, PF_MISSING, hint, "the library is no onnxruntime of 1.16 or later");
     return PF_OK;
@@ -133,7 +136,7 @@ static pf_code match_inputs(struct session *session, const struct manifest *mani
 
 /* Open a session over `graph`, which may be freed afterwards; `session` is to be closed whatever comes of it. */
 static pf_code session_open(struct session *session, const struct bytes *graph, const struct manifest *manifest,
-                            const char *library, int threads, pf_error *error)
+                            const pf_options *chosen, pf_error *error)
 {
     memset(session, 0, sizeof *session);
     const char *wrong = graph_refused(graph);
@@ -143,7 +146,7 @@ static pf_code session_open(struct session *session, const struct bytes *graph, 
         return fail(error, PF_MISSING, "Make a bundle for the CPU and onnxruntime, or use this one from Python.",
                     "the bundle is for %s%s; the C host has onnxruntime on the CPU", manifest->engine,
                     manifest->cpu_only ? "" : " on another device");
-    pf_code code = ort_open(session, library, error);
+    pf_code code = ort_open(session, chosen, error);
     if (code != PF_OK)
         return code;
     const struct ort_table *table = session->table;
@@ -153,7 +156,7 @@ static pf_code session_open(struct session *session, const struct bytes *graph, 
         (status = ORT(table, CreateCpuMemoryInfo)(1, 0, &session->memory)) || /* arena, default memory */
         (status = ORT(table, GetAllocatorWithDefaultOptions)(&session->allocator)) ||
         (status = ORT(table, CreateSessionOptions)(&options)) ||
-        (status = ort_set(table, manifest, threads, options)))
+        (status = ort_set(table, manifest, chosen->threads, options)))
         code = ort_check(table, status, PF_INTERNAL, "onnxruntime", error);
     if (code == PF_OK)
         code = ort_check(table,
