@@ -24,19 +24,28 @@ _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.py", "node_modules", "bu
 class Host:
     """A host: ``folders`` below ``SOURCES`` that are laid over each other, and where in the app the bundle goes.
 
-    ``core`` is where in the app the C host goes, its header and its one file, for hosts that are built on it. ``then``
-    says what to do with the folder that was written, a command or two.
+    ``joined`` are C files in them whose parts become one with them. ``core`` is where in the app the C host goes, its
+    header and its one file, for hosts that are built on it. ``then`` says what to do with the folder that was written,
+    a command or two.
     """
 
     name: str
     summary: str
     folders: tuple[str, ...]
     model: str = "model"
+    joined: tuple[str, ...] = ()
     core: str | None = None
     then: str = ""
 
 
 HOSTS: tuple[Host, ...] = (
+    Host(
+        name="c",
+        summary="C11 for any program: one header and one file",
+        folders=("c",),
+        joined=("pocketformer.c",),
+        then="make && make check",
+    ),
     Host(
         name="android",
         summary="Android: a library module in Kotlin over the C host, and a sample app",
@@ -78,6 +87,8 @@ def write_app(host: Host, bundle: Path, output: Path, *, sources: Path = SOURCES
     try:
         for folder in host.folders:
             shutil.copytree(sources / folder, work, ignore=_LEFT_BEHIND, dirs_exist_ok=True)
+        for name in host.joined:
+            join_parts(work / name)
         if host.core is not None:
             _write_core(sources / "c", work / host.core)
         place = work / host.model
