@@ -1,0 +1,11 @@
+package android.view
+
+open class View {
+    fun interface OnClickListener {
+        fun onClick(view: View)
+    }
+
+    var fitsSystemWindows = false
+
+    fun setOnClickListener(listener: OnClickListener?) {}
+}
