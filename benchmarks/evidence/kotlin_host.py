@@ -1,4 +1,4 @@
-"""The Android module on this computer's Java virtual machine: JNI by a C compiler, Kotlin by npm's copy of its compiler.
+"""The Android module on this computer's Java virtual machine: JNI by gcc, Kotlin by npm's copy of its compiler.
 
 What needs Android's SDK is compiled against stand-ins of its classes (tests/hosts/mobile/stand_ins); nothing here is
 Gradle, the NDK or a phone.

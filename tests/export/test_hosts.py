@@ -50,7 +50,7 @@ def test_a_host_takes_the_c_host_in_as_two_files(tmp_path: Path, sources: Path) 
     assert joined.startswith('#include "pocketformer.h"\n')
     assert "\npart\n" in joined
     assert joined.endswith("end\n")
-    assert "src/part.c\"" not in joined
+    assert 'src/part.c"' not in joined
 
 
 def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, sources: Path) -> None:

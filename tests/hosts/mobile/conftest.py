@@ -31,9 +31,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         argv = [*self.host.command(main, options=("-Xcheck:jni", "-Xint", *options)), *map(str, words)]
         environment = os.environ | {"LD_LIBRARY_PATH": str(self.library.parent)}
-        return subprocess.run(
-            argv, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        return subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -94,7 +94,7 @@ def test_a_signature_is_asked_for(machine: Machine, small_bundle: Path, tmp_path
 
 
 def test_jni_is_compiled_for_arm64(android_app: Path, tmp_path: Path) -> None:
-    """By GNU's cross compiler in place of the NDK's; every native of the Kotlin class is there, nothing else is shown."""
+    """By GNU's cross compiler in place of the NDK's; the natives of the Kotlin class are there, and nothing else."""
     from evidence.kotlin_host import build_jni
 
     compiler = "aarch64-linux-gnu-gcc"
