@@ -81,7 +81,8 @@ def same_in_swift(subject: EmbeddingRuns) -> Measured:
         "main.swift",
     ]
     swift += ["pocketformer.o", "linked_onnxruntime.o", "-L/onnxruntime", "-lonnxruntime", *library[2:]]
-    for argv in (c, linked, [*swift, "-o", "answers"]):
+    screen = ["swiftc", "-parse", "-parse-as-library", "Sample/SampleApp.swift"]
+    for argv in (screen, c, linked, [*swift, "-o", "answers"]):
         run(root, argv, folders=folders, within="/app")
     printed = run(root, ["./answers", "/model", "questions.jsonl"], folders=folders, within="/app")
     rows = [json.loads(line) for line in printed.splitlines()]
@@ -91,8 +92,8 @@ def same_in_swift(subject: EmbeddingRuns) -> Measured:
     return Measured(
         value=float(found.wrong + int(tests[2])),
         how=f"{version} on Linux x86-64: {tests[1]} XCTests (golden samples among them), {tests[2]} failed; "
-        f"{found.ids} ids, {found.logits} logits, {found.labels} labels wrong of {found.texts}, logits differ by at most "
-        f"{found.largest:.2g}; the SwiftUI screen was not compiled; no Xcode, no iPhone",
+        f"{found.ids} ids, {found.logits} logits, {found.labels} labels wrong of {found.texts}, logits differ by at "
+        f"most {found.largest:.2g}; the SwiftUI screen was only parsed; no Xcode, no iPhone",
     )
 
 
