@@ -8,15 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketformer.runtime.errors import PocketformerError, VerificationError
-from pocketformer.runtime.golden import GoldenSample, golden_from_jsonl, golden_to_jsonl, make_golden
+from pocketformer.runtime.golden import (
+    LARGEST_ID,
+    GoldenSample,
+    golden_from_jsonl,
+    golden_to_jsonl,
+    make_golden,
+)
 from pocketformer.runtime.model import Model
 
 SAMPLES = st.builds(
     GoldenSample,
     text=st.text(st.characters(), max_size=40),
-    input_ids=st.lists(st.integers(0, 2**40)).map(tuple),
+    input_ids=st.lists(st.integers(0, LARGEST_ID)).map(tuple),
     logits=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1).map(tuple),
     label=st.text(),
+    score=st.none() | st.floats(0.0, 1.0),
 )
 
 

@@ -72,7 +72,7 @@ def test_missing_and_truncated_files(bundle: Path) -> None:
     (bundle / "golden.jsonl").unlink()
     (bundle / "tokenizer.json").write_bytes(b"{}")
     problems = failed(verify(bundle))
-    assert "golden.jsonl cannot be read" in problems["files"]
+    assert "golden.jsonl is missing" in problems["files"]
     assert "tokenizer.json has 2 bytes" in problems["files"]
     assert {"golden", "load"} <= set(problems)
 
