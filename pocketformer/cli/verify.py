@@ -40,7 +40,7 @@ def command(bundle: Path, key: Optional[Path], as_json: bool) -> int:
 
 
 def _one_line(detail: str) -> str:
-    """What a bundle says of itself may come from a stranger: it must not pass for a line of ours or steer a terminal."""
+    """What a bundle of a stranger says of itself must not pass for a line of ours, nor steer a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in detail)
 
 

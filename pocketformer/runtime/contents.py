@@ -193,8 +193,11 @@ def folder_exists(folder: Path) -> bool:
 
 
 def is_archive(path: Path) -> bool:
-    """Whether ``path`` names an archive; a directory may be called anything."""
-    return path.suffix.lower() == ARCHIVE_SUFFIX and not folder_exists(path)
+    """Whether there is an archive at ``path``: a file of that name; a directory may be called anything."""
+    try:
+        return path.suffix.lower() == ARCHIVE_SUFFIX and path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _unreadable(name: str, error: Exception) -> VerificationError:

@@ -31,6 +31,7 @@ POSTPROCESSING_KINDS = ("softmax_labels",)
 # A graph input that the text encoder can fill; anything else in a manifest cannot be predicted with.
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_LENGTH = 2**20
+MOST_THREADS = 1024
 
 # By its ending an engine knows the format of a graph: ONNX, OpenVINO's IR, a built engine of TensorRT.
 GRAPH_SUFFIXES = (".onnx", ".xml", ".engine")
@@ -299,7 +300,7 @@ def _engine(fields: Fields) -> EngineNeed:
 
 def _session(fields: Fields) -> SessionSettings:
     return SessionSettings(
-        intra_op_threads=fields.integer("intra_op_threads", 0, 1024),
+        intra_op_threads=fields.integer("intra_op_threads", 0, MOST_THREADS),
         spinning=fields.boolean("spinning"),
         graph_optimization=fields.choice("graph_optimization", GRAPH_OPTIMIZATIONS),
         memory_arena=fields.boolean("memory_arena"),
