@@ -21,8 +21,8 @@ NO_BUNDLE = "Give the directory of a bundle, such as out/bundles/cpu, or an arch
 
 _BLOCK = 1 << 20
 # Not through a link, and without waiting for the other end of a pipe; Windows has neither flag.
-_FLAGS = os.O_RDONLY | sum(
-    getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
+_FLAGS = sum(
+    getattr(os, name, 0) for name in ("O_RDONLY", "O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")
 )
 
 Buffer = Union[bytes, mmap.mmap]

@@ -28,8 +28,8 @@ def parse_json(text: str) -> Any:
     except RecursionError as error:
         raise ValueError(_TOO_DEEP) from error
     level = [document]
-    for _ in range(DEEPEST_JSON + 1):
-        level = [inner for node in level for inner in _inside(node)]
+    for _ in range(DEEPEST_JSON):
+        level = [inner for node in level for inner in _inside(node) if isinstance(inner, (dict, list))]
         if not level:
             return document
     raise ValueError(_TOO_DEEP)
