@@ -10,14 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.inspect_graph import GraphSummary, inspect_graph
 from pocketformer.export.openvino_ir import IrSummary, inspect_ir
-from pocketformer.export.sbom import SBOM_FILE, Origin, sbom
+from pocketformer.export.sbom import SBOM_FILE, Origin, installed_version, sbom
 from pocketformer.runtime.errors import ExportError, InputError, VerificationError
 from pocketformer.runtime.golden import golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import (
@@ -119,8 +118,8 @@ def write_bundle(
             provenance=dict(provenance),
             runtime={
                 "name": engine,
-                "version": _version(engine),
-                "tokenizers": _version("tokenizers"),
+                "version": installed_version(engine),
+                "tokenizers": installed_version("tokenizers"),
             },
             files={},
         )
@@ -193,13 +192,6 @@ def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
 
     inputs = tuple(spec(item, ("batch", "sequence")) for item in graph.input)
     return inputs, tuple(spec(item, ("batch", "label")) for item in graph.output)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _package(manifest: Manifest) -> str:

@@ -43,7 +43,6 @@ class Origin:
 
 def sbom(name: str, origins: Sequence[Origin], *, engines: Iterable[str] = ()) -> str:
     """The text of ``sbom.cdx.json`` for the bundle ``name``; ``engines`` are packages of other engines it runs in."""
-    here = metadata_version("pocketformer")
     device = {*_ON_DEVICE, *engines}
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
@@ -52,7 +51,15 @@ def sbom(name: str, origins: Sequence[Origin], *, engines: Iterable[str] = ()) -
         "version": 1,
         "metadata": {
             "component": {"type": MODEL, "bom-ref": "bundle", "name": name},
-            "tools": {"components": [{"type": "application", "name": "pocketformer", "version": here}]},
+            "tools": {
+                "components": [
+                    {
+                        "type": "application",
+                        "name": "pocketformer",
+                        "version": installed_version("pocketformer"),
+                    }
+                ]
+            },
         },
         "components": [
             *(_origin(item) for item in origins),
@@ -91,17 +98,15 @@ def packages(engines: Iterable[str] = ()) -> list[str]:
     for item in wanted:
         if item.marker is None or any(item.marker.evaluate({"extra": extra}) for extra in _EXTRAS):
             names.add(canonicalize_name(item.name))
-    return sorted(name for name in names if _installed(name))
+    return sorted(name for name in names if installed_version(name) != "unknown")
 
 
-def metadata_version(package: str) -> str:
-    """The installed version of a package; this source's own where Pocketformer was never installed."""
+def installed_version(package: str) -> str:
+    """The version of an installed package; "unknown" when it is not installed, such as a checkout of this one."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        from pocketformer import __version__
-
-        return __version__
+        return "unknown"
 
 
 def _origin(origin: Origin) -> dict[str, Any]:
@@ -133,19 +138,10 @@ def _package(name: str, *, on_device: bool) -> dict[str, Any]:
 def _licence(found: metadata.Distribution) -> dict[str, Any] | None:
     """An SPDX expression where the package has one (PEP 639), else the name that it gives; None: it says nothing."""
     values = found.metadata
-    expression = values.get("License-Expression")
-    if expression:
-        return {"expression": expression}
-    name = (values.get("License") or "").strip()
+    if "License-Expression" in values:
+        return {"expression": values["License-Expression"]}
+    name = values["License"].strip() if "License" in values else ""
     if not name or len(name) > _LONGEST_NAME or "\n" in name:
         classified = [text for text in values.get_all("Classifier") or () if text.startswith(_CLASSIFIER)]
         name = classified[0].rsplit(" :: ", 1)[-1] if classified else ""
     return {"license": {"name": name}} if name else None
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

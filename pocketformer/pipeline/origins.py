@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pocketformer.export.sbom import DATA, MODEL, Origin
-from pocketformer.pipeline.recipe import Recipe
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.manifest import sha256_file
+
+if TYPE_CHECKING:
+    from pocketformer.pipeline.recipe import Recipe
 
 SPLITS = ("train", "validation", "test", "unlabeled")
 
