@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Optional, Protocol, Union
 
 from pocketformer.runtime.errors import InputError, VerificationError
@@ -145,15 +146,22 @@ class Folder:
 
 
 class HeldFiles:
-    """Files in memory: those of a bundle whose bytes were checked, and are used as they were checked."""
+    """Files in memory: those of a bundle whose bytes were checked, and are used as they were checked.
 
-    def __init__(self, place: Path, files: Mapping[str, bytes]) -> None:
+    ``on_disk`` are those that an engine reads by itself all the same.
+    """
+
+    def __init__(
+        self, place: Path, files: Mapping[str, bytes], on_disk: Mapping[str, Path] = MappingProxyType({})
+    ) -> None:
         self.place = place
         self._files = files
+        self._on_disk = on_disk
 
     def size(self, name: str) -> int:
         """Bytes of the file."""
-        return len(self._get(name))
+        path = self._on_disk.get(name)
+        return len(self._get(name)) if path is None else path.stat().st_size
 
     def read(self, name: str, most: int) -> bytes:
         """The whole file."""
@@ -174,9 +182,8 @@ class HeldFiles:
         yield self._get(name)
 
     def file(self, name: str) -> Optional[Path]:
-        """None: it lies in memory."""
-        del name
-        return None
+        """None for a file in memory."""
+        return self._on_disk.get(name)
 
     def _get(self, name: str) -> bytes:
         if name not in self._files:

@@ -116,8 +116,8 @@ def open_engine(
     if graph.suffix == ".engine":
         if content is not None:
             raise InputError(
-                f"{graph} is read from its file alone, not out of an archive and not with a key",
-                hint="Unpack the bundle, verify it with the key, and load it without.",
+                f"{graph} is read from its file alone, not out of an archive",
+                hint="Unpack the archive (unzip).",
             )
         from pocketformer.runtime.backends.tensorrt import TensorrtEngine
 

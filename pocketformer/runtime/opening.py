@@ -95,9 +95,15 @@ def wrong_sizes(contents: Contents, manifest: Manifest, names: Iterable[str]) ->
 def hash_files(contents: Contents, manifest: Manifest, *, hold: bool) -> tuple[Contents, list[str]]:
     """The bundle's files, and what is wrong with the size or SHA-256 of any; no file of another size is read.
 
-    With ``hold`` those that predicting and verifying need are returned in memory, as they were hashed.
+    With ``hold`` those that predicting and verifying need are returned in memory, as they were hashed; but an engine of
+    TensorRT stays where it lies.
     """
     needed = set(needed_files(manifest)) if hold else set()
+    on_disk: dict[str, Path] = {}
+    engine = contents.file(manifest.graph) if manifest.graph.endswith(".engine") else None
+    if engine is not None:  # TensorRT's library is given a path
+        needed.discard(manifest.graph)
+        on_disk[manifest.graph] = engine
     held: dict[str, bytes] = {}
     wrong = []
     for name, entry in manifest.files.items():
@@ -114,7 +120,7 @@ def hash_files(contents: Contents, manifest: Manifest, *, hold: bool) -> tuple[C
             wrong.append(f"{name} has another SHA-256 than the manifest says")
         elif content is not None:
             held[name] = content
-    return (HeldFiles(contents.place, held) if hold else contents), wrong
+    return (HeldFiles(contents.place, held, on_disk) if hold else contents), wrong
 
 
 def needed_files(manifest: Manifest) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from pocketformer.runtime import opening
+from pocketformer.runtime.contents import Folder
 from pocketformer.runtime.errors import InputError, MissingDependencyError, VerificationError
 from pocketformer.runtime.manifest import MANIFEST_FILE, Manifest, read_manifest
 from pocketformer.runtime.model import Model, load
@@ -124,6 +126,19 @@ def test_the_bytes_that_were_hashed_are_used(
 
     monkeypatch.setattr(opening, "hash_files", exchanged)
     assert load(signed, key=public).predict_one("cat dog") == tiny_runtime.predict_one("cat dog")
+
+
+def test_an_engine_of_tensorrt_stays_a_file(bundle: Path) -> None:
+    (bundle / "model.onnx").rename(bundle / "model.engine")
+    manifest = read_manifest(bundle)
+    files = {name.replace(".onnx", ".engine"): entry for name, entry in manifest.files.items()}
+    built = replace(manifest, graph="model.engine", files=files)
+    held, wrong = opening.hash_files(Folder(bundle), built, hold=True)
+    assert wrong == []
+    assert held.file("model.engine") == bundle / "model.engine"
+    assert held.file("tokenizer.json") is None
+    assert opening.graph_content(held, built) is None
+    assert opening.wrong_sizes(held, built, opening.needed_files(built)) == []
 
 
 def test_keys_that_are_none(signed: Path, key_pair: tuple[Path, Path], tmp_path: Path) -> None:
