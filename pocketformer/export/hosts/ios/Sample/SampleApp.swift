@@ -24,7 +24,7 @@ actor Answering {
 struct AnswerScreen: View {
     @State private var text = ""
     @State private var shown = ""
-    private let answering = Answering()
+    @State private var answering = Answering()
 
     var body: some View {
         VStack(spacing: 16) {

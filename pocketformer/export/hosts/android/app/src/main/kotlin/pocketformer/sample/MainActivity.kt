@@ -43,7 +43,7 @@ class MainActivity : Activity() {
     }
 
     override fun onDestroy() {
-        work.execute { model.close() }
+        work.execute { runCatching { model.close() } } // one that never loaded fails again
         work.shutdown()
         super.onDestroy()
     }
