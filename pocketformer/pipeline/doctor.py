@@ -59,6 +59,8 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("openvino", "openvino", "quantize (its candidates); predict, verify, bench of bundles made for it"),
     ("nncf", "nncf", "quantize (int8 candidates for OpenVINO)"),
     ("optuna", "optuna", "compress --search --store (a search shared by several processes)"),
+    ("starlette", "serve", "serve"),
+    ("uvicorn", "serve", "serve"),
     ("matplotlib", "compress", "pictures of a report as PNG"),
     ("nvidia-ml-py", "gpu", "targets probe; bench --target gpu (power, clocks, throttling)"),
     ("onnxruntime-gpu", "", "predict, verify and bench on a GPU, in place of onnxruntime"),
