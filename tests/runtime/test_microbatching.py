@@ -175,9 +175,7 @@ def test_many_threads_and_loops(tiny_runtime: Model, tiny_texts: list[str]) -> N
         async def gather() -> list[Prediction]:
             return await asyncio.gather(*(batcher.apredict_one(text) for text in tiny_texts))
 
-        answers = (
-            [batcher.predict_one(text) for text in tiny_texts] if number % 2 else asyncio.run(gather())
-        )
+        answers = [batcher.predict_one(text) for text in tiny_texts] if number % 2 else asyncio.run(gather())
         wrong.extend(item for item in answers if item.label != expected[item.text])
         wrong.extend(["lost"] * (len(answers) != len(tiny_texts)))
 
