@@ -7,7 +7,7 @@ import json
 import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,14 +37,17 @@ def row(id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **prints: Any)
     """A row judged where the programs in ``inside`` print ``prints``, by name."""
     printed = {f"{name}.py": json.dumps(value) for name, value in prints.items()}
     monkeypatch.setattr(embed_python, "inside", lambda kept, python, name, *arguments: printed[name])
-    subject: Any = SimpleNamespace(
-        bundle=tmp_path,
-        questions=["cat", 'a "dog", no'],
-        work=tmp_path,
-        say=lambda text: None,
-        once=lambda name, make: {},
-    )
-    embed_python._threads.cache_clear()
+
+    class Subject:
+        bundle = work = tmp_path
+        questions: ClassVar[list[str]] = ["cat", 'a "dog", no']
+
+        def say(self, text: str) -> None: ...
+
+        def once(self, name: str, make: object) -> dict[str, Any]:
+            return {}
+
+    subject: Any = Subject()
     wanted = next(row for row in embed_python.ROWS if row.id == id)
     return judge(wanted, subject)
 
