@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 THREADS = 8
 CALLS = 10_000
-# What `pip install numpy onnxruntime` weighs is not ours to count.
+# What `pip install numpy onnxruntime` brings is not ours to count.
 NOT_COUNTED = ("numpy", "onnxruntime")
 
 
@@ -84,10 +84,10 @@ def install_size(subject: EmbeddingRuns) -> Measured:
         raise EvidenceError(f"the base install has no {', '.join(sorted(missing))}")
     largest = sorted(found["packages"].items(), key=lambda item: -item[1])[:5]
     how = (
-        "all files in a fresh base install's site-packages, byte code included, without pip and setuptools, which venv "
-        f"puts there, and without {' and '.join(NOT_COUNTED)} themselves ("
-        + ", ".join(f"{name} {size / 1e6:.0f} MB" for name, size in found["not_counted"].items())
-        + "); the largest: "
+        "all files in a fresh base install's site-packages without pip and setuptools, which venv puts there, and without "
+        "what `pip install numpy onnxruntime` brings ("
+        + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in found["not_counted"].items())
+        + f"); {found['bytecode'] / 1e6:.1f} MB of it are byte code that pip makes; the largest: "
         + ", ".join(f"{name} {size / 1e6:.1f}" for name, size in largest)
     )
     return Measured(value=found["bytes"] / 1e6, how=how)

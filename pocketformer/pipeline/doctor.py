@@ -36,7 +36,7 @@ _PACKAGES: tuple[tuple[str, str, str], ...] = (
     ("tokenizers", "", "predict, verify, bench"),
     ("packaging", "", "devices over SSH (--wheels)"),
     ("click", "", "the command line"),
-    ("rich", "", "progress and tables"),
+    ("rich", "compress", "progress, report and compare in the terminal"),
     ("pydantic", "", "recipes and reports"),
     ("PyYAML", "", "recipes and target profiles"),
     ("torch", "compress", "finetune, distill, prune, export, bench (eager baseline)"),

@@ -79,7 +79,7 @@ def test_rows_about_threads(
 def test_size_of_the_base_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: int, met: bool
 ) -> None:
-    weighed: dict[str, Any] = {"bytes": size, "packages": {"tokenizers": size}}
+    weighed: dict[str, Any] = {"bytes": size, "bytecode": 5, "packages": {"tokenizers": size}}
     named = {"numpy": 30_000_000, "onnxruntime": 50_000_000}
     outcome = row("python-install-size", monkeypatch, tmp_path, install_size=weighed | {"not_counted": named})
     assert (outcome.measured, outcome.met) == (size / 1e6, met)
@@ -178,21 +178,35 @@ def test_every_file_is_weighed_once_and_by_its_owner(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * size)
 
-    for name, files in {"numpy": ["numpy/core.so"], "Light": ["light.py"], "pip": ["pip/main.py"]}.items():
+    installed = {
+        "onnxruntime": ["numpy/core.so"],
+        "Flat_Buffers": ["flat.py"],
+        "Light": ["light.py"],
+        "pip": ["pip/main.py"],
+    }
+    needs = {
+        "onnxruntime": ["flat-buffers>=2", "light; extra == 'all'", "light; python_version < '3'"],
+        "Light": ["pip"],
+    }
+    for name, files in installed.items():
         info = f"{name}-1.0.dist-info"
         put(f"{info}/METADATA", 0)
-        (tmp_path / info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        required = "".join(f"Requires-Dist: {need}\n" for need in needs.get(name, []))
+        (tmp_path / info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{required}"
+        )
         record = [*files, f"{info}/METADATA", f"{info}/RECORD"]
         (tmp_path / info / "RECORD").write_text("".join(f"{file},,\n" for file in record))
     put("numpy/core.so", 5000)
+    put("flat.py", 900)
     put("light.py", 300)
     put("__pycache__/light.cpython-311.pyc", 40)
     put("pip/main.py", 7000)
     put("pip/__pycache__/main.cpython-311.pyc", 600)
     put("orphan/data.bin", 11)
-    found = program("install_size").weigh(tmp_path, ["numpy"])
+    found = program("install_size").weigh(tmp_path, ["onnxruntime"])
     light = sum((tmp_path / "Light-1.0.dist-info" / name).stat().st_size for name in ("METADATA", "RECORD"))
     assert found["packages"] == {"light": 340 + light, "orphan": 11}
-    assert found["bytes"] == 351 + light
-    assert list(found["not_counted"]) == ["numpy"]
-    assert found["not_counted"]["numpy"] > 5000
+    assert (found["bytes"], found["bytecode"]) == (351 + light, 40)
+    assert list(found["not_counted"]) == ["flat-buffers", "onnxruntime"]
+    assert found["not_counted"]["onnxruntime"] > 5000
