@@ -84,7 +84,7 @@ def install_size(subject: EmbeddingRuns) -> Measured:
         raise EvidenceError(f"the base install has no {', '.join(sorted(missing))}")
     largest = sorted(found["packages"].items(), key=lambda item: -item[1])[:5]
     how = (
-        "all files in a fresh base install's site-packages without pip and setuptools, which venv puts there, and without "
+        "all files in a fresh base install's site-packages without pip and setuptools, which venv brings, and without "
         "what `pip install numpy onnxruntime` brings ("
         + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in found["not_counted"].items())
         + f"); {found['bytecode'] / 1e6:.1f} MB of it are byte code that pip makes; the largest: "
