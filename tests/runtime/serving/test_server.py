@@ -104,6 +104,33 @@ def test_other_addresses_and_methods(server: Any, method: str, path: str, status
     assert ("allow" in answer.headers) == (status == 405)
 
 
+@pytest.mark.parametrize("max_batch", [1, 8])
+def test_many_clients_at_once(
+    serving: Any, tiny_runtime: Model, tiny_texts: list[str], max_batch: int
+) -> None:
+    expected = [tiny_runtime.predict_one(text) for text in tiny_texts]
+    wrong: list[object] = []
+    with serving(tiny_runtime, max_batch=max_batch) as server:
+
+        def ask() -> None:
+            for text, wanted in zip(tiny_texts[:20], expected, strict=False):
+                found = server.predict({"text": text}).json
+                near = (
+                    abs(found["score"] - wanted.score) < 1e-5
+                    if max_batch > 1
+                    else found["score"] == wanted.score
+                )
+                wrong.extend([found] * (found["label"] != wanted.label or not near))
+
+        clients = [threading.Thread(target=ask) for _ in range(8)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(60)
+        assert not wrong
+        assert server.figure("pocketformer_texts_total") == 160
+
+
 def test_health(server: Any, tiny_runtime: Model) -> None:
     answer = server.ask("GET", "/health")
     assert (answer.status, answer.json) == (200, {"status": "ready", "name": tiny_runtime.manifest.name})
@@ -147,7 +174,7 @@ def test_who_leaves_gives_the_place_back(serving: Any, tiny_runtime: Model) -> N
     with serving(tiny_runtime, Limits(concurrency=1)) as server:
         server.half_sent(b'{"text": "cat"}').close()
         while server.predict({"text": "cat"}).status != 200:
-            pass
+            time.sleep(0.01)
         assert server.said == []
 
 
