@@ -41,7 +41,7 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Texts computed together. Above 1, dynamic int8 answers move in small decimals with the company.",
+    help="Texts computed together. Above 1, answers of dynamic int8 depend on who else asks.",
 )
 @click.option(
     "--max-wait-ms",

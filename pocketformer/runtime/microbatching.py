@@ -42,8 +42,8 @@ class MicroBatcher:
     A batch that fails is computed again text by text: an error reaches the one who sent the text, and nobody else.
 
     With ``max_batch`` 1 answers are those of ``predict_one``. Above that a graph with dynamic int8 quantizes the
-    activations of a text together with those of its company, so that its logits move in small decimals from one time to
-    the next, and the label of a near tie with them. Other graphs move by the rounding of float32 at most.
+    activations of a text together with those of its company: its logits depend on who else asks, and now and then its
+    label does (docs/serving.md has figures). Other graphs move by the rounding of float32 at most.
 
     Raises ``InputError`` for numbers that make no queue.
     """

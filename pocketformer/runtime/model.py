@@ -30,7 +30,7 @@ class Model:
 
     Within a call, batches are formed of texts of similar length, so that little is computed on padding;
     answers come back in the order of the texts. A graph with dynamic int8 quantizes its activations over
-    the whole batch: there, a text's logits may differ in small decimals with its batch. ``predict_one``
+    the whole batch: there, a text's logits depend on its batch, and now and then its label does. ``predict_one``
     and the golden samples are batches of one.
     """
 
