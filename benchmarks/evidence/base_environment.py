@@ -46,9 +46,10 @@ def base_python(folder: Path) -> Path:
     return folder / "venv" / "bin" / "python"
 
 
-def inside(kept: Kept, python: Path, program: str, *arguments: str) -> str:
+def inside(kept: Kept, python: Path, program: str, *arguments: str, limit_s: float = 600.0) -> str:
     """What a program of ``evidence/inside`` prints when that python runs it, isolated from this one."""
-    return kept.output([str(python), "-I", str(INSIDE / program), *arguments])
+    argv = [str(python), "-I", str(INSIDE / program), *arguments]
+    return output_of(argv, environment=kept.environment(), folder=kept.folder, limit_s=limit_s)
 
 
 def cold_starts(kept: Kept, python: Path, bundle: Path) -> list[dict[str, Any]]:

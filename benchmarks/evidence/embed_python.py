@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 THREADS = 8
 CALLS = 10_000
+# A machine that is busy with something else is slow, not stuck.
+_LIMIT_S = 1800.0
 # What `pip install numpy onnxruntime` brings is not ours to count.
 NOT_COUNTED = ("numpy", "onnxruntime")
 
@@ -97,8 +99,10 @@ def install_size(subject: EmbeddingRuns) -> Measured:
 def _threads(subject: EmbeddingRuns) -> dict[str, Any]:
     """One measurement for the two rows about threads, made anew in every call of the table."""
     subject.say(f"{THREADS} threads x {CALLS} predictions (about two minutes)")
-    arguments = (str(subject.bundle), str(_texts(subject)), "text", str(THREADS), str(CALLS))
-    found: dict[str, Any] = json.loads(inside(subject, _base(subject), "thread_answers.py", *arguments))
+    arguments = [str(subject.bundle), str(_texts(subject)), "text", str(THREADS), str(CALLS)]
+    found: dict[str, Any] = json.loads(
+        inside(subject, _base(subject), "thread_answers.py", *arguments, limit_s=_LIMIT_S)
+    )
     return found
 
 

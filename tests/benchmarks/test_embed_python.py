@@ -36,7 +36,7 @@ def program(name: str) -> ModuleType:
 def row(id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **prints: Any) -> Any:
     """A row judged where the programs in ``inside`` print ``prints``, by name."""
     printed = {f"{name}.py": json.dumps(value) for name, value in prints.items()}
-    monkeypatch.setattr(embed_python, "inside", lambda kept, python, name, *arguments: printed[name])
+    monkeypatch.setattr(embed_python, "inside", lambda kept, python, name, *arguments, **_: printed[name])
 
     class Subject:
         bundle = work = tmp_path
