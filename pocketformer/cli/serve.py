@@ -8,7 +8,7 @@ from typing import Any, Optional
 import click
 
 from pocketformer.cli.noise import Noise
-from pocketformer.cli.options import PATH, Duration, verbose_option
+from pocketformer.cli.options import PATH, Duration, key_option, verbose_option
 
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9}
 
@@ -73,6 +73,7 @@ class ByteSize(click.ParamType):  # type: ignore[type-arg, unused-ignore]
 @click.option(
     "--timeout", type=Duration(), default="10s", show_default=True, help="From a request to its answer."
 )
+@key_option
 @verbose_option
 @click.pass_obj
 def command(
@@ -87,9 +88,11 @@ def command(
     max_characters: int,
     concurrency: int,
     timeout: float,
+    key: Optional[Path],
 ) -> None:
     """Answer over HTTP with the model in BUNDLE: POST /predict, GET /health, GET /metrics.
 
+    BUNDLE is a directory or an archive (.pfz).
     There is neither TLS nor a password: what faces a network belongs behind a proxy that has them. On SIGTERM or
     Ctrl-C it answers the requests that were begun, and ends with 0.
     """
@@ -100,7 +103,7 @@ def command(
     from pocketformer.runtime.model import load
 
     serve(
-        load(bundle),
+        load(bundle, key=key),
         host=host,
         port=port,
         max_batch=max_batch,

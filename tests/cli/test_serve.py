@@ -122,3 +122,12 @@ def test_sizes(given: Any, size: int) -> None:
     from pocketformer.cli.serve import ByteSize
 
     assert ByteSize().convert(given, None, None) == size
+
+
+def test_a_bundle_that_is_not_signed_is_not_served(
+    cli: Any, small_bundle: Path, key_pair: tuple[Path, Path]
+) -> None:
+    outcome = cli("serve", small_bundle, "--key", key_pair[1])
+    assert outcome.code == 5
+    assert "manifest.json.sig" in outcome.err
+    assert "Serving" not in outcome.err
