@@ -7,7 +7,7 @@ export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: install demo record-demo test test-fast lint format docs benchmark evidence-demo evidence-devices evidence-search \
-	clean
+	evidence-embedding clean
 
 install: .venv/.installed
 
@@ -57,6 +57,10 @@ evidence-devices: install
 # Measures what the project claims for its search; ROWS=id,id runs some rows alone.
 evidence-search: install
 	$(BIN)/python benchmarks/evidence_search.py $(if $(ROWS),--rows $(ROWS))
+
+# Measures what the project claims for apps; ROWS=id,id runs some rows alone, RUN=out/demo takes a finished demo.
+evidence-embedding: install
+	$(BIN)/python benchmarks/evidence_embedding.py $(if $(ROWS),--rows $(ROWS)) $(if $(RUN),--run $(RUN))
 
 # Measures what other tools make of the same teacher beside ours: benchmarks/results/cpu.{json,md,svg}. SETUPS=a,b and
 # DATA=trec choose a part; RUN="trec=out/demo" takes a finished run instead of making one.

@@ -1,0 +1,81 @@
+"""From a finished bundle to what is handed over: signed, as one file, or inside an app's sources."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from pocketformer.export.hosts import host_by_name, write_app
+from pocketformer.pipeline.artefacts import Artefacts
+from pocketformer.pipeline.rundir import read_run
+from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.manifest import MANIFEST_FILE, read_manifest
+
+
+def bundle_of(path: Path) -> Path:
+    """The bundle at ``path``: a bundle itself, or the newest of a run. ``InputError`` when there is none."""
+    if (path / MANIFEST_FILE).is_file():
+        return path
+    run = read_run(path)
+    if run is None:
+        raise InputError(f"{path} is neither a bundle nor a run", hint="Name one, such as out/bundles/cpu.")
+    bundle = Artefacts.from_json(run["artefacts"], path.resolve()).bundle
+    if bundle is None or not bundle.is_dir():
+        raise InputError(f"the run {path} has no bundle yet", hint="Make one with `pocketformer bundle`.")
+    return bundle
+
+
+def pack(
+    source: Path,
+    output: Path,
+    *,
+    host: str | None = None,
+    private_key: Path | None = None,
+    archive: bool = False,
+    force: bool = False,
+) -> Path:
+    """Write ``output`` from the bundle at ``source`` (as ``bundle_of``); the path that was written.
+
+    ``private_key``: a PEM file of an Ed25519 key that signs it; ``archive``: one file, for which ``.pfz`` is usual;
+    ``host``: a name of ``export.hosts``, for a folder of that host's sources with the bundle inside. ``output`` must
+    not exist; with ``force`` a bundle or a file there is replaced.
+    """
+    if host is not None and archive:
+        raise InputError("--archive and --for exclude each other", hint="An app holds a bundle as a folder.")
+    bundle = bundle_of(source)
+    chosen = None if host is None else host_by_name(host)
+    read_manifest(bundle)  # says what is wrong before anything is written
+    if output.exists():
+        _make_way(output, force)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
+        copy = Path(folder) / "bundle"
+        shutil.copytree(bundle, copy)
+        if private_key is not None:
+            from pocketformer.export.signing import sign_bundle
+
+            sign_bundle(copy, private_key)
+        if archive:
+            from pocketformer.export.archive import write_archive
+
+            write_archive(copy, output, private_key)
+        elif chosen is not None:
+            write_app(chosen, copy, output)
+        else:
+            copy.rename(output)
+    return output
+
+
+def _make_way(output: Path, force: bool) -> None:
+    """Delete an earlier bundle or archive where that is wanted; nothing else, not even an app's folder."""
+    ours = output.is_file() or (output / MANIFEST_FILE).is_file()
+    if not force or not ours:
+        raise InputError(
+            f"{output} exists already",
+            hint="Choose another -o, or pass --force to replace it." if ours else "Choose another -o.",
+        )
+    if output.is_file():
+        output.unlink()
+    else:
+        shutil.rmtree(output)

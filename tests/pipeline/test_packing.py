@@ -1,0 +1,61 @@
+"""From a bundle, or the run that has one, to what is handed over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pocketformer.cli import run_command
+from pocketformer.export.hosts import Host
+from pocketformer.pipeline import packing
+from pocketformer.pipeline.packing import bundle_of, pack
+from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.verify import verify
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    (tmp_path / "sources" / "page").mkdir(parents=True)
+    (tmp_path / "sources" / "page" / "index.html").write_text("<title>")
+    host = Host(name="page", summary="a page", folders=("page",))
+    monkeypatch.setattr(packing, "host_by_name", lambda name: host)
+    write = packing.write_app
+    monkeypatch.setattr(
+        packing,
+        "write_app",
+        lambda host, bundle, output: write(host, bundle, output, sources=tmp_path / "sources"),
+    )
+    return host
+
+
+def test_an_app_holds_the_bundle_as_it_is(small_bundle: Path, tmp_path: Path, host: Host) -> None:
+    app = pack(small_bundle, tmp_path / "app", host="page")
+    assert (app / "index.html").read_text() == "<title>"
+    assert verify(app / "model").ok
+    with pytest.raises(InputError, match="exists already"):
+        pack(small_bundle, app, host="page", force=True)  # somebody may have worked in it
+
+
+def test_force_replaces_a_bundle_and_nothing_else(small_bundle: Path, tmp_path: Path) -> None:
+    copy = pack(small_bundle, tmp_path / "copy")
+    assert verify(copy).ok
+    with pytest.raises(InputError, match="--force"):
+        pack(small_bundle, copy)
+    (copy / "manifest.json").write_text("{}")
+    pack(small_bundle, copy, force=True)
+    assert verify(copy).ok
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="exists already"):
+        pack(small_bundle, tmp_path / "mine", force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "mine"]
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="neither a bundle nor a run"):
+        bundle_of(tmp_path)
+    (tmp_path / "run.json").write_text('{"recipe_id": "x", "artefacts": {}}')
+    with pytest.raises(InputError, match="has no bundle yet"):
+        pack(tmp_path, tmp_path / "out", archive=True)
+    assert run_command(["bundle", str(tmp_path), "--for", "toaster", "-o", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
