@@ -16,7 +16,7 @@ from pathlib import Path
 
 HOSTS = Path(__file__).parents[3] / "pocketformer/export/hosts"
 SOURCE = HOSTS / "c/src/unicode_tables.h"
-TABLES = HOSTS / "javascript/unicode_tables.mjs"
+TABLES = HOSTS / "javascript/pocketformer/unicode_tables.mjs"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 # By the name in C: the name here. All are ranges with what else stands in a row.
 _RANGES = {

@@ -132,7 +132,7 @@ function larger(one, other) {
 }
 
 function digits(value) {
-  return value === 0 ? "0" : String(Number(value.toPrecision(3)));
+  return value !== 0 && value < 1e-4 ? value.toExponential(2) : String(Number(value.toPrecision(3)));
 }
 
 function short(text) {
