@@ -1,6 +1,6 @@
 """Rows about JavaScript: token ids of nasty texts in Node and Chromium, what a page brings over the wire.
 
-The programs of both hosts are here too: Node's command line as it is shipped, and a browser that is driven to do the same.
+The programs of both hosts are here too: Node's command line as it is shipped, and a browser driven to do the same.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def transfer(subject: EmbeddingRuns) -> Measured:
     without = sum(size for path, size in sizes.items() if path != RUNTIME) / 1e6
     return Measured(
         value=without,
-        how=f"{len(sizes) - 1} files, headers included, as Chromium received them from the app's own server with brotli; "
+        how=f"{len(sizes) - 1} files, headers included, as Chromium got them from the app's own server with brotli; "
         f"the engine adds {sizes[RUNTIME] / 1e6:.2f} MB",
     )
 

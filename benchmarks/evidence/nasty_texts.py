@@ -11,11 +11,26 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _PUNCTUATION = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~«»„“”‘’—–…¿¡§¶·、。！？「」"
 _SPACES = " \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2000\u2003\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 _INVISIBLE = "\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\xad\u202a\u202e\u2066\u2069\ufe0e\ufe0f\u180e\u034f"
-_CONTROLS = "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) + "\ufffd\ufffe\uffff\U0010ffff\ue000\U000f0000"
+_CONTROLS = (
+    "".join(map(chr, [*range(0x20), *range(0x7F, 0xA0)])) + "\ufffd\ufffe\uffff\U0010ffff\ue000\U000f0000"
+)
 # Capitals that lower oddly: Turkish I, final sigma, sharp s, titlecase digraphs, Cherokee, Georgian, Kelvin.
 _CASES = "IİıiΣσςẞßǅǈǋᏣꭰᲐაKÅΩŉǰΐ֏ﬁﬀĲĳÆŒÞÐØŁ"
 _EMOJI = "😀🤖👩🏽‍🔬👨‍👩‍👧‍👦🏳️‍🌈🇩🇪🇫🇷1️⃣☃️❤️‍🔥🫠🫨🪿"
-_SPECIAL = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]", "[cls]", "[ CLS ]", "##ing", "##", "<s>", "</s>", "[unused1]")
+_SPECIAL = (
+    "[CLS]",
+    "[SEP]",
+    "[PAD]",
+    "[UNK]",
+    "[MASK]",
+    "[cls]",
+    "[ CLS ]",
+    "##ing",
+    "##",
+    "<s>",
+    "</s>",
+    "[unused1]",
+)
 # (first, last) of scripts and of corners where Unicode's versions differ.
 _SCRIPTS = (
     (0xC0, 0x24F), (0x250, 0x36F), (0x370, 0x3FF), (0x400, 0x52F), (0x530, 0x58F), (0x590, 0x6FF), (0x700, 0x8FF),
@@ -38,7 +53,19 @@ def nasty_texts(count: int, *, words: Sequence[str], seed: int = 0) -> list[str]
     rng = random.Random(seed)
     makers = (_scripts, _marked, _mixed, _anything, _spelt, _surrogates, _long_word, _runs)
     texts = [_very_long(rng, kind) for kind in range(4)]
-    texts += ["", " ", "\0", "\ud83d\ude00", "\ude00\ud83d", "\ud800", "ΑΣ ΑΣΑ Σ", "İI", "[CLS][SEP]", "a" * 100, "a" * 101]
+    texts += [
+        "",
+        " ",
+        "\0",
+        "\ud83d\ude00",
+        "\ude00\ud83d",
+        "\ud800",
+        "ΑΣ ΑΣΑ Σ",
+        "İI",
+        "[CLS][SEP]",
+        "a" * 100,
+        "a" * 101,
+    ]
     while len(texts) < count:
         texts.append(makers[len(texts) % len(makers)](rng, words))
     return texts[:count]
@@ -54,16 +81,19 @@ def _pick(rng: random.Random, characters: str, most: int) -> str:
     return "".join(rng.choices(characters, k=rng.randint(1, most)))
 
 
-def _scripts(rng: random.Random, words: Sequence[str]) -> str:
+def _scripts(rng: random.Random, _words: Sequence[str]) -> str:
     first, last = rng.choice(_SCRIPTS)
     points = (rng.randint(first, last) for _ in range(rng.randint(1, 40)))
     return "".join(" " if rng.random() < 0.1 or 0xD800 <= p < 0xE000 else chr(p) for p in points)
 
 
-def _marked(rng: random.Random, words: Sequence[str]) -> str:
+def _marked(rng: random.Random, _words: Sequence[str]) -> str:
     """Letters under heaps of combining marks, in any order, decomposed or composed."""
     letters = _LETTERS + _CASES + "éüñçêåộǖ각힣"
-    parts = [rng.choice(letters) + "".join(rng.choices(_MARKS, k=rng.randint(0, 5))) for _ in range(rng.randint(1, 12))]
+    parts = [
+        rng.choice(letters) + "".join(rng.choices(_MARKS, k=rng.randint(0, 5)))
+        for _ in range(rng.randint(1, 12))
+    ]
     form = rng.choice(("NFC", "NFD", "NFKC", "NFKD", ""))
     text = "".join(parts)
     return unicodedata.normalize(form, text) if form else text
@@ -78,12 +108,15 @@ def _mixed(rng: random.Random, words: Sequence[str]) -> str:
     return "".join(text)
 
 
-def _anything(rng: random.Random, words: Sequence[str]) -> str:
+def _anything(rng: random.Random, _words: Sequence[str]) -> str:
     return "".join(_character(rng) for _ in range(rng.randint(1, 60)))
 
 
 def _spelt(rng: random.Random, words: Sequence[str]) -> str:
-    parts = [rng.choice((*_SPECIAL, rng.choice(words)[:20], _pick(rng, _PUNCTUATION, 2))) for _ in range(rng.randint(1, 8))]
+    parts = [
+        rng.choice((*_SPECIAL, rng.choice(words)[:20], _pick(rng, _PUNCTUATION, 2)))
+        for _ in range(rng.randint(1, 8))
+    ]
     return rng.choice(("", " ")).join(parts)
 
 
@@ -94,12 +127,14 @@ def _surrogates(rng: random.Random, words: Sequence[str]) -> str:
     return "".join(text)
 
 
-def _long_word(rng: random.Random, words: Sequence[str]) -> str:
+def _long_word(rng: random.Random, _words: Sequence[str]) -> str:
     """Words about as long as the longest that a WordPiece model looks at."""
-    return " ".join(_pick(rng, _LETTERS + _CASES + "字😀", 1) * rng.randint(90, 110) for _ in range(rng.randint(1, 3)))
+    return " ".join(
+        _pick(rng, _LETTERS + _CASES + "字😀", 1) * rng.randint(90, 110) for _ in range(rng.randint(1, 3))
+    )
 
 
-def _runs(rng: random.Random, words: Sequence[str]) -> str:
+def _runs(rng: random.Random, _words: Sequence[str]) -> str:
     pools = (_LETTERS, _PUNCTUATION, _SPACES, _INVISIBLE, _CONTROLS, _CASES, _EMOJI, "中文字漢𠀀𪜀豈")
     return "".join(_pick(rng, rng.choice(pools), 6) for _ in range(rng.randint(1, 15)))
 

@@ -2,8 +2,8 @@
 
     python tests/hosts/js/unicode_tables.py [--check]
 
-The C host's table is what `tokenizers` does with every code point (tests/hosts/c/unicode_tables.py asks it, and says why
-no standard is consulted). JavaScript's own Unicode functions differ with every browser and version, so none is used.
+The C host's table is what `tokenizers` does with every code point (tests/hosts/c/unicode_tables.py asks it, and says
+why no standard is consulted). JavaScript's own Unicode functions differ with every browser, so none is used.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def _quoted(rows: Sequence[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write the JavaScript host's Unicode tables from the C host's.")
+    parser = argparse.ArgumentParser(
+        description="Write the JavaScript host's Unicode tables from the C host's."
+    )
     parser.add_argument("--check", action="store_true", help="fail when the file is another, write nothing")
     parser.add_argument("--source", type=Path, default=SOURCE, help="the C host's unicode_tables.h")
     arguments = parser.parse_args()
