@@ -5,7 +5,7 @@
  *   node chromium.mjs --app APP --modules DIR answers BUNDLE TEXTS.jsonl [--key PUBLIC.pem]
  *   node chromium.mjs --app APP --modules DIR tokens  BUNDLE TEXTS.jsonl
  *   node chromium.mjs --app APP --modules DIR transfer     bytes on the wire of every file of the page, as JSON
- *   node chromium.mjs --app APP --modules DIR page FOLDER  a visitor's way through the page, with pictures of it
+ *   node chromium.mjs --app APP --modules DIR page FOLDER  a visitor's way through the page, with pictures of two views
  *
  * APP is a web app as `bundle --for web` writes it, after `npm install`; DIR holds playwright-core, CHROMIUM may name the
  * browser. A page of the app fetches the bundle, which is served from its folder, links included.
@@ -24,8 +24,6 @@ const FLAGS = [
 
 const VIEWS = [
   ["wide-light", "light", 1280, 900],
-  ["wide-dark", "dark", 1280, 900],
-  ["phone-light", "light", 390, 844],
   ["phone-dark", "dark", 390, 844],
 ];
 

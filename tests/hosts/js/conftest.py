@@ -21,7 +21,7 @@ if str(BENCHMARKS) not in sys.path:
 
 _LIMIT_S = 240
 # Signs with OpenSSL inside Node, and not with the WebCrypto that the module under test uses.
-_SIGN = """
+SIGN = """
 const crypto = require("node:crypto"), fs = require("node:fs");
 const [bundle, key] = process.argv.slice(1);
 const { publicKey, privateKey } = crypto.generateKeyPairSync("ed25519");
@@ -89,7 +89,7 @@ def signed(
     """A signed bundle and its public key; not to be changed."""
     folder = tmp_path_factory.mktemp("signed")
     bundle, key = shutil.copytree(small_bundle, folder / "bundle"), folder / "public.pem"
-    run(["node", "-e", _SIGN, str(bundle), str(key)])
+    run(["node", "-e", SIGN, str(bundle), str(key)])
     return bundle, key
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import onnx
 import pytest
-from hosts.js.conftest import restate, run, verify_all
+from hosts.js.conftest import SIGN, restate, run, verify_all
 from onnx import TensorProto, helper
 
 from pocketformer.runtime.manifest import MANIFEST_FILE
@@ -103,6 +103,8 @@ def _external(place: str) -> Make:
             model.graph.node.append(
                 helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
             )
+        elif place == "engine":
+            model.graph.node.append(helper.make_node("EPContext", [], ["y"], domain="com.microsoft"))
         elif place == "function":
             model.functions.append(helper.make_function("d", "f", [], ["c"], [constant], []))
         else:
@@ -122,6 +124,7 @@ def _file(name: str, content: bytes) -> Make:
     return make
 
 
+PLACES = ("initializer", "entries", "attribute", "list", "subgraph", "function", "sparse", "engine")
 HOSTILE: dict[str, Make] = {
     **{
         f"path {path!r}": _listed(path)
@@ -153,6 +156,9 @@ HOSTILE: dict[str, Make] = {
     "newer schema": _manifest(schema_version=2),
     "unknown task": _manifest(task="__proto__"),
     "labels twice": _replaced('"labels": ["animal"', '"labels": ["place"'),
+    "a key twice": _replaced('"name": ', '"name": "other", "name": '),
+    "many digits": _replaced('"name": ', '"unknown": 1' + "0" * 200 + ', "name": '),
+    "golden id below zero": _file("golden.jsonl", b'{"text":"a","input_ids":[-1],"logits":[1,2,3],"label":"person"}'),
     "deep golden": _file("golden.jsonl", b"[" * 5000 + b"\n"),
     "deep tokenizer": _file("tokenizer.json", b'{"model":' * 5000),
     "no tokenizer": _file("tokenizer.json", b"[]"),
@@ -161,7 +167,7 @@ HOSTILE: dict[str, Make] = {
     "cut graph": lambda bundle: _file("model.onnx", (bundle / "model.onnx").read_bytes()[:-9])(bundle),
     **{
         f"external data: {place}": _external(place)
-        for place in ("initializer", "entries", "attribute", "list", "subgraph", "function", "sparse")
+        for place in PLACES
     },
 }  # fmt: skip
 
@@ -187,12 +193,11 @@ def test_a_hostile_bundle_is_refused(hostile_reports: dict[str, dict[str, Any]],
     assert not report["checks"][-1]["ok"] or not all(check["ok"] for check in report["checks"])
 
 
-@pytest.mark.parametrize(
-    "place", ["initializer", "entries", "attribute", "list", "subgraph", "function", "sparse"]
-)
+@pytest.mark.parametrize("place", PLACES)
 def test_external_data_is_named_as_the_reason(hostile_reports: dict[str, dict[str, Any]], place: str) -> None:
     checks = {check["name"]: check for check in hostile_reports[f"external data: {place}"]["checks"]}
-    assert checks["load"]["detail"] == "model.onnx keeps weights in other files"
+    kept = "an engine in another file" if place == "engine" else "weights in other files"
+    assert checks["load"]["detail"] == f"model.onnx keeps {kept}"
 
 
 def test_a_signed_bundle_verifies_and_a_changed_one_does_not(
@@ -237,7 +242,7 @@ def test_a_signed_bundle_verifies_and_a_changed_one_does_not(
 def test_another_key_and_a_load_with_a_key(node_app: Path, signed: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, key = signed
     other = tmp_path / "other.pem"
-    run(["bash", "-c", f"openssl genpkey -algorithm ed25519 | openssl pkey -pubout -out {other}"])
+    run(["node", "-e", SIGN, str(shutil.copytree(bundle, tmp_path / "by-another")), str(other)])
     argv = ["node", str(node_app / "pocketformer-cli.mjs")]
     run([*argv, "verify", str(bundle), "--key", str(other)], code=5)
     texts = tmp_path / "texts"

@@ -6,13 +6,13 @@ import { utf8 } from "./manifest.mjs";
 const SCORE_TOLERANCE = 1e-6;
 const MOST_SHOWN = 3; // failures that a detail spells out
 
-/** The samples in `bytes`: {text, inputIds, logits, label, score}, score null where the file has none. */
-export function parseGolden(bytes, name) {
+/** The samples in `bytes`: {text, inputIds, logits, label, score}, score null where the file has none; for its manifest. */
+export function parseGolden(bytes, { goldenFile: name, preprocessing }) {
   const samples = [];
   utf8(bytes, name).split("\n").forEach((line, index) => {
     if (line.trim() === "") return;
     try {
-      samples.push(sample(parseJson(line)));
+      samples.push(sample(parseJson(line), preprocessing.maxLength));
     } catch (error) {
       if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
       throw new VerificationError(`golden samples, line ${index + 1}: ${error.message}`, DAMAGED);
@@ -24,16 +24,17 @@ export function parseGolden(bytes, name) {
   return samples;
 }
 
-function sample(row) {
+function sample(row, maxLength) {
   if (!(row instanceof Map)) throw new TypeError("not a JSON object");
   const [text, label, ids, logits] = ["text", "label", "input_ids", "logits"].map((key) => {
     if (!row.has(key)) throw new TypeError(`'${key}' is missing`);
     return row.get(key);
   });
   if (typeof text !== "string" || typeof label !== "string") throw new TypeError("text and label must be text");
-  if (!Array.isArray(ids) || !ids.every((id) => typeof id === "bigint")) {
-    throw new TypeError("input_ids must be a list of whole numbers");
+  if (!Array.isArray(ids) || !ids.every((id) => typeof id === "bigint" && id >= 0n && id < 2n ** 31n)) {
+    throw new TypeError("input_ids must be a list of whole numbers from 0");
   }
+  if (ids.length === 0 || ids.length > maxLength) throw new TypeError(`input_ids must be 1 to ${maxLength}`);
   const numbers = Array.isArray(logits) && logits.every((item) => ["bigint", "number"].includes(typeof item));
   if (!numbers || logits.length === 0) throw new TypeError("logits must be a list of numbers");
   const score = row.get("score") ?? null;

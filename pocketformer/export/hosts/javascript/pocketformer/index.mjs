@@ -82,7 +82,7 @@ export async function verify(location, options = {}) {
   if (signed && !whole.ok) return report(); // nothing that is not what was signed is parsed
   const content = (name) => contents.get(name) ?? readSized(source, manifest, name);
   const samples = await attempt("golden", async () => {
-    const read = parseGolden(await content(manifest.goldenFile), manifest.goldenFile);
+    const read = parseGolden(await content(manifest.goldenFile), manifest);
     return [read, `${read.length} samples`];
   });
   const model = await attempt("load", async () => {

@@ -1,12 +1,12 @@
 /**
- * JSON of a stranger: nesting is limited, objects become Maps (no key is special), and whole numbers are told from
- * decimals, as Python tells them: `1` becomes a bigint, `1.0` a number.
+ * JSON of a stranger: one meaning or none. Nesting is limited, a key stands once, objects become Maps (no key is special),
+ * and whole numbers are told from decimals, as Python tells them: `1` becomes a bigint, `1.0` a number.
  */
 export const DEEPEST = 64;
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/y;
 const WORDS = new Map([["true", true], ["false", false], ["null", null]]);
-const LONGEST_NUMBER = 400;
+const MOST_DIGITS = 100; // beyond any count, size or seed
 
 /** The value of a JSON text; SyntaxError when it is none, or nested more than DEEPEST deep. */
 export function parseJson(text) {
@@ -50,7 +50,7 @@ export function parseJson(text) {
     const start = at;
     const match = take(NUMBER);
     if (match === null) fail("no JSON value");
-    if (at - start > LONGEST_NUMBER) fail("a number too long");
+    if (at - start > MOST_DIGITS) fail(`a number of more than ${MOST_DIGITS} digits`);
     return match[1] === undefined && match[2] === undefined ? BigInt(match[0]) : Number(match[0]);
   }
 
@@ -84,6 +84,7 @@ export function parseJson(text) {
         space();
         if (text[at] !== ":") fail('no ":"');
         at += 1;
+        if (object.has(key)) fail(`the key ${JSON.stringify(key.slice(0, 60))} a second time`);
         object.set(key, value(depth + 1));
       });
       return object;

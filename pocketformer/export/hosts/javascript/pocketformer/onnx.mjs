@@ -1,6 +1,7 @@
 /**
  * A look at an ONNX file before onnxruntime sees it: weights that lie in other files are refused, because a path in a
- * stranger's graph may lead anywhere. Field numbers are those of onnx.proto; nothing is decoded but what leads to tensors.
+ * stranger's graph may lead anywhere; so are nodes that hold an engine's file (EPContext). Field numbers are those of
+ * onnx.proto; nothing is decoded but what leads to tensors.
  */
 import { DAMAGED, VerificationError } from "./errors.mjs";
 
@@ -16,6 +17,8 @@ const ATTRIBUTE = new Map([
   [23, () => SPARSE],
 ]);
 const NODE = new Map([[5, () => ATTRIBUTE]]);
+const OPERATOR = 4; // of a node
+const ENGINE_IN_A_FILE = "EPContext";
 const GRAPH = new Map([[1, () => NODE], [5, () => TENSOR], [15, () => SPARSE]]);
 const FUNCTION = new Map([[7, () => NODE], [11, () => ATTRIBUTE]]);
 const TRAINING = new Map([[1, () => GRAPH], [2, () => GRAPH]]);
@@ -39,6 +42,10 @@ export function checkSelfContained(bytes, name) {
       if (byte < 0x80) return [BigInt.asUintN(64, value), at];
     }
     throw refuse("is not an ONNX file");
+  }
+
+  function text(from, to) {
+    return to - from > 100 ? "" : String.fromCharCode(...bytes.subarray(from, to));
   }
 
   function length(at, end) {
@@ -67,6 +74,7 @@ export function checkSelfContained(bytes, name) {
         const [from, to] = length(at, end);
         const inner = kind === TENSOR ? undefined : kind.get(field);
         if (kind === MODEL && field === 7) graphs += 1;
+        if (kind === NODE && field === OPERATOR && text(from, to) === ENGINE_IN_A_FILE) throw refuse("keeps an engine in another file");
         if (inner !== undefined) message(inner(), from, to, depth + 1);
         at = to;
       } else if (wire === 1 || wire === 5) {
