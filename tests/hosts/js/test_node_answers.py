@@ -132,7 +132,21 @@ def test_usage_and_what_is_missing_have_codes_of_their_own(
     cli(node_app, "predict", small_bundle, code=2)
     cli(node_app, "verify", small_bundle / "nowhere", code=2)
     cli(node_app, "verify", small_bundle, "--key", small_bundle / "README.md", code=2)
-    alone = shutil.copytree(
-        node_app, tmp_path / "alone", ignore=lambda folder, names: {"node_modules"} & set(names)
-    )
-    cli(alone, "verify", small_bundle, code=4)
+    cli(_without(node_app, tmp_path, "onnxruntime-node", "onnxruntime-web"), "verify", small_bundle, code=4)
+
+
+def test_webassembly_takes_the_place_of_a_missing_native_engine(
+    node_app: Path, small_bundle: Path, tmp_path: Path
+) -> None:
+    lines = cli(_without(node_app, tmp_path, "onnxruntime-node"), "verify", small_bundle).splitlines()
+    assert lines[3].startswith("ok    load        onnxruntime-web ")
+
+
+def _without(app: Path, tmp_path: Path, *packages: str) -> Path:
+    """The app with all of its packages but these."""
+    copy = shutil.copytree(app, tmp_path / "app", ignore=lambda folder, names: {"node_modules"} & set(names))
+    (copy / "node_modules").mkdir()
+    for package in (app / "node_modules").iterdir():
+        if package.name not in packages:
+            (copy / "node_modules" / package.name).symlink_to(package.resolve())
+    return copy
