@@ -25,13 +25,10 @@ RUNTIME = "/vendor/ort-wasm-simd-threaded.wasm"
 _SHOWN = 3
 
 
-def program(subject: EmbeddingRuns) -> list[str]:
-    """How Node's command line is started."""
-    return ["node", str(_installed(subject, "node") / "pocketformer-cli.mjs")]
-
-
-def chromium_program(subject: EmbeddingRuns) -> list[str]:
-    """How the browser is started that answers as a command line does."""
+def program(subject: EmbeddingRuns, host: str) -> list[str]:
+    """How Node's command line is started, or the browser that answers as a command line does (``chromium``)."""
+    if host == "node":
+        return ["node", str(_installed(subject, "node") / "pocketformer-cli.mjs")]
     app = _installed(subject, "web")
     return ["node", str(INSIDE / "chromium.mjs"), "--app", str(app), "--modules", str(node_modules())]
 
@@ -57,7 +54,7 @@ def fuzzed_ids(host: str) -> Callable[[EmbeddingRuns], Measured]:
 
 def transfer(subject: EmbeddingRuns) -> Measured:
     """Megabytes that a first visit of the demo page brings, without the WebAssembly of onnxruntime."""
-    sizes: dict[str, int] = json.loads(subject.output([*chromium_program(subject), "transfer"]))
+    sizes: dict[str, int] = json.loads(subject.output([*program(subject, "chromium"), "transfer"]))
     if RUNTIME not in sizes or not any(path.endswith(".onnx") for path in sizes):
         raise EvidenceError(f"the page did not fetch its engine and its model: {sorted(sizes)}")
     without = sum(size for path, size in sizes.items() if path != RUNTIME) / 1e6

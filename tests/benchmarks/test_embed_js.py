@@ -54,7 +54,7 @@ def test_ids_that_differ_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_engine_is_left_out_of_the_transfer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embed_js, "chromium_program", lambda subject: [])
+    monkeypatch.setattr(embed_js, "program", lambda subject, host: [])
     measure: Any = embed_js.transfer
     sizes = {"/": 1_000_000, "/model/model.onnx": 2_000_000, embed_js.RUNTIME: 9_000_000}
     assert measure(StandIn(sizes=sizes)).value == pytest.approx(3.0)

@@ -66,7 +66,7 @@ def test_answers_are_those_of_python(
 
     texts = [
         *tiny_texts[:10],
-        *(text for text in nasty_texts(400, words=tiny_texts, seed=9) if len(text) < 2000),
+        *(text for text in nasty_texts(150, words=tiny_texts, seed=9) if len(text) < 2000),
     ]
     printed = run(
         [*chromium, "answers", str(small_bundle), str(write_texts(tmp_path / "texts", texts))]
