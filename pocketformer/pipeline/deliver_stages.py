@@ -12,6 +12,7 @@ from typing import Any
 
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.fleet import FleetDevice, places_of
+from pocketformer.pipeline.origins import data_license_text, data_origins, model_origin
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.manifest import ONNXRUNTIME, SessionSettings
@@ -84,6 +85,8 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         provenance=_provenance(context, source),
         name=config.name or origin_of(context.recipe.model).name,
         license_text=license_text(origin_of(context.recipe.model)),
+        data_license_text=data_license_text(context.recipe),
+        origins=[model_origin(context.recipe), *data_origins(context.recipe)],
     )
     publish(result.output, context.directory.path / "bundles" / name)
     size = sum(p.stat().st_size for p in result.output.iterdir()) / 1e6

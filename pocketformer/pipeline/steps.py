@@ -77,7 +77,7 @@ STEPS: tuple[Step, ...] = (
         function=tensorrt_stage,
         packages=("tensorrt", "tensorrt-rtx-cu12"),
     ),
-    Step(name="bundle", version=2, config=BundleConfig, function=bundle_stage),
+    Step(name="bundle", version=3, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=4, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )
