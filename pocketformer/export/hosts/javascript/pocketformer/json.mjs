@@ -72,9 +72,9 @@ export function parseJson(text) {
   }
 
   function value(depth) {
-    if (depth > DEEPEST) fail(`nesting deeper than ${DEEPEST}`);
     space();
     const first = text[at];
+    if (depth >= DEEPEST && (first === "{" || first === "[")) fail(`nesting deeper than ${DEEPEST}`);
     if (first === "{") {
       const object = new Map();
       members("}", () => {

@@ -25,6 +25,7 @@ export function parseManifest(bytes) {
   let document;
   try {
     document = parseJson(text);
+    checkSurrogates(document);
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new VerificationError(`${MANIFEST} is not JSON: ${error.message}`, DAMAGED);
@@ -83,6 +84,20 @@ export function limitOf(manifest, name) {
   return name === manifest.preprocessing.tokenizerFile ? LIMITS.tokenizer : LIMITS.graph;
 }
 
+/** SyntaxError where a text holds half a surrogate pair: UTF-8 cannot hold it, and readers differ in what they make of it. */
+function checkSurrogates(value) {
+  if (typeof value === "string") {
+    if (/[\uD800-\uDFFF]/u.test(value)) throw new SyntaxError("a text holds half a surrogate pair");
+  } else if (value instanceof Map) {
+    value.forEach((item, key) => {
+      checkSurrogates(key);
+      checkSurrogates(item);
+    });
+  } else if (Array.isArray(value)) {
+    value.forEach(checkSurrogates);
+  }
+}
+
 function wrong(place, wanted, value) {
   return new VerificationError(`${MANIFEST}: ${place} must be ${wanted}, not ${shown(value)}`, DAMAGED);
 }
@@ -90,7 +105,7 @@ function wrong(place, wanted, value) {
 /** Refuse a name that leads out of the bundle or means different files on different systems. */
 function checkFileName(place, name) {
   const parts = name.split("/");
-  if (parts.some((part) => ["", ".", ".."].includes(part)) || /[\\:\0]/.test(name) || name === MANIFEST) {
+  if (parts.some((part) => ["", ".", ".."].includes(part)) || /[\\:\0]/.test(name) || [MANIFEST, SIGNATURE].includes(name)) {
     throw wrong(place, "a path inside the bundle with forward slashes", name);
   }
   return name;
@@ -231,7 +246,11 @@ function checkNames(manifest) {
     golden_file: manifest.goldenFile,
     "preprocessing.tokenizer_file": manifest.preprocessing.tokenizerFile,
   };
-  if (manifest.graph.endsWith(".xml")) named["the weights of graph"] = manifest.graph.replace(/\.xml$/, ".bin");
+  const xml = manifest.graph.endsWith(".xml"); // with its weights in a file beside it
+  if (!/\.(onnx|xml|engine)$/.test(manifest.graph) || (xml && manifest.engine.name !== "openvino")) {
+    throw wrong("graph", `a file that ${manifest.engine.name} reads, by its end`, manifest.graph);
+  }
+  if (xml) named["the weights of graph"] = manifest.graph.replace(/\.xml$/, ".bin");
   for (const [place, name] of Object.entries(named)) {
     if (!manifest.files.has(name)) throw wrong(place, "a file listed in `files`", name);
   }
