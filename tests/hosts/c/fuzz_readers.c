@@ -70,7 +70,7 @@ static int read_all(const struct bytes *bytes)
     size_t where, count;
     pf_error error;
     int64_t ids[64];
-    int taken = json_read(&arena, bytes->data, bytes->length, &problem, &where) != NULL;
+    int taken = json_read(&arena, bytes->data, bytes->length, true, &problem, &where) != NULL;
     arena_free(&arena);
     taken += manifest_read(&manifest, bytes, &error) == PF_OK;
     manifest_free(&manifest);

@@ -32,9 +32,10 @@ def _list(name: str) -> Edit:
                                                             "a\\b", "manifest.json", "", "a\0b", ".", "a/")),
         (lambda m: m["files"].update({"../x": {"sha256": "0" * 64, "bytes": 1}}), "under a path inside the bundle"),
         (lambda m: m["files"].update({str(n): {"sha256": "0" * 64, "bytes": 1} for n in range(1001)}), "1000 files"),
-        (lambda m: m["files"]["model.onnx"].update(bytes=2**31 + 1), "more than the 2147483648 allowed"),
+        (lambda m: m["files"]["model.onnx"].update(bytes=2**31 + 1), "at most 2147483648"),
         (lambda m: m["files"]["tokenizer.json"].update(bytes=2**26 + 1), "more than the 67108864 allowed"),
-        (lambda m: m["files"]["golden.jsonl"].update(bytes=2**70), "more than the 16777216 allowed"),
+        (lambda m: m["files"]["golden.jsonl"].update(bytes=2**24 + 1), "more than the 16777216 allowed"),
+        (lambda m: m["files"]["README.md"].update(bytes=2**70), "at most 2147483648"),
         (lambda m: m["files"]["golden.jsonl"].update(bytes=-1), "a whole number"),
         (lambda m: m["files"]["golden.jsonl"].update(bytes=1.5), "a whole number"),
         (lambda m: m["files"]["golden.jsonl"].update(sha256="F" * 64), "64 lower-case"),
@@ -50,7 +51,12 @@ def _list(name: str) -> Edit:
         (lambda m: m["session"].update(intra_op_threads=10**6), "at most 1024"),
         (lambda m: m["session"].update(spinning=1), "true or false"),
         (lambda m: m["preprocessing"].update(max_length=2**40), "at most 1048576"),
-        (lambda m: m.update(graph="model.xml"), "file listed"),
+        (lambda m: m.update(graph="model.xml"), "ends in .onnx"),
+        (lambda m: m.update(graph="golden.jsonl"), "ends in .onnx"),
+        (lambda m: m.update(graph="model.xml", engine={"name": "openvino"}), "file listed"),
+        (lambda m: m.update(name="\ud800"), "half a surrogate pair"),
+        (lambda m: m.update(seed=10**101), "more than 100 digits"),
+        (lambda m: m["files"].update({"manifest.json.sig": {"sha256": "0" * 64, "bytes": 1}}), "a path inside"),
         (lambda m: m.pop("name"), "name is missing"),
     ],
 )  # fmt: skip
@@ -74,6 +80,7 @@ def test_manifests(sanitized: Program, changed: Callable[..., Path], edit: Edit,
         (b'{"a": "\n"}', "control character"),
         (b'{"a": "\\x"}', "unknown escape"),
         (b"{} {}", "something follows"),
+        (b'{"a": {"b": 1, "c": 2, "b": 3}}', "twice"),
         (b" " * (2**20 + 1), "more than the 1048576 allowed"),
     ],
 )
@@ -188,6 +195,8 @@ def external_graphs(graph: bytes) -> dict[str, bytes]:
 def test_graphs_with_data_elsewhere(
     sanitized: Program, changed: Callable[..., Path], small_bundle: Path, tmp_path: Path
 ) -> None:
+    import onnx
+
     os.mkfifo(tmp_path / "outside")
     graph = (small_bundle / "model.onnx").read_bytes()
     graphs = external_graphs(graph)
@@ -195,6 +204,10 @@ def test_graphs_with_data_elsewhere(
     for place, content in graphs.items():
         checks = sanitized.checks(changed({"model.onnx": content}, name=place), code=5)
         assert "external data" in checks["load"], (place, checks)
+    engine = onnx.ModelProto.FromString(graph)
+    engine.graph.node[0].op_type = "EPContext"
+    engine_bundle = changed({"model.onnx": engine.SerializeToString()}, name="engine")
+    assert "EPContext" in sanitized.checks(engine_bundle, code=5)["load"]
     own = changed({"model.onnx": graph[:4] + b"ORTM" + graph[8:]}, name="own")
     assert "own format" in sanitized.checks(own, code=5)["load"]
     cut = changed({"model.onnx": graph[: len(graph) // 2]}, name="cut")
@@ -214,6 +227,8 @@ def test_graphs_with_data_elsewhere(
         (lambda row: row.update(label="nobody"), "labels", "golden label 'nobody'"),
         (lambda row: row.update(score=0.01), "labels", "golden score 0.01"),
         (lambda row: row.update(logits=["1"]), "golden", "line 1: logits must be"),
+        (lambda row: row.update(input_ids=[-1]), "golden", "line 1: input_ids must be"),
+        (lambda row: row.update(score=2), "golden", "line 1: score must be"),
         (lambda row: row.update(input_ids=[2.5]), "golden", "line 1: input_ids must be"),
         (lambda row: row.clear(), "golden", "line 1: text and label"),
     ],

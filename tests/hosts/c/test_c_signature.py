@@ -42,7 +42,7 @@ def signed(small_bundle: Path, key: Path, tmp_path: Path) -> Path:
 
 def test_a_signed_bundle_holds(sanitized: Program, signed: Path, key: Path, tmp_path: Path) -> None:
     checks = sanitized.checks(signed, "--key", key)
-    assert next(iter(checks.items())) == ("signature", "Ed25519, by the key that was given")
+    assert next(iter(checks.items())) == ("signature", "Ed25519, by the holder of the key")
     assert len(checks) == 8
     assert "signature" not in sanitized.checks(signed)
     (tmp_path / "texts.jsonl").write_text('{"text": "who"}\n')

@@ -111,7 +111,7 @@ static pf_code answer_line(const pf_model *model, const unsigned char *line, siz
     struct arena arena = {NULL};
     const char *problem;
     size_t where, count = 0;
-    const struct json *text = json_get(json_read(&arena, line, length, &problem, &where), "text");
+    const struct json *text = json_get(json_read(&arena, line, length, true, &problem, &where), "text");
     pf_code code = text && text->type == JSON_TEXT
                        ? pf_tokenize(model, text->text, text->length, ids, &count, error)
                        : fail(error, PF_USAGE, "", "it is no JSON object with a text under \"text\"");
@@ -123,7 +123,7 @@ static pf_code answer_line(const pf_model *model, const unsigned char *line, siz
             const pf_answer answer = pf_decode(model, logits);
             printf(", \"logits\": [");
             for (size_t index = 0; index < pf_label_count(model); index++)
-                printf("%s%.9g", index ? ", " : "", (double)logits[index]);
+                printf("%s%.17g", index ? ", " : "", (double)logits[index]);
             printf("], \"label\": ");
             print_json_text(answer.label, strlen(answer.label));
             printf(", \"score\": %.17g", answer.score);

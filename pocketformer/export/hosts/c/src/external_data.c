@@ -1,5 +1,5 @@
-/* Walks the protobuf of an ONNX graph and refuses tensors whose data lie outside of it, before any engine could open
- * the file that they name. Field numbers: onnx/onnx.proto, which never changes them.
+/* Walks the protobuf of an ONNX graph and refuses tensors whose data lie outside of it, and nodes whose engine does
+ * (EPContext), before any engine could open the file that they name. Field numbers: onnx/onnx.proto, which never changes them.
  *
  * What protobuf merges or takes last is refused where it stands once; what is no well-formed message is refused whole. */
 
@@ -31,6 +31,7 @@ static const struct {
     {ONNX_TRAINING, 2, ONNX_GRAPH},
 };
 
+#define NODE_OPERATOR 4
 #define TENSOR_EXTERNAL_DATA 13
 #define TENSOR_DATA_LOCATION 14
 
@@ -56,11 +57,14 @@ static const char *walk_message(const unsigned char *data, const unsigned char *
         uint64_t tag, value;
         if (!read_varint(&data, end, &tag) || tag >> 3 == 0 || tag > UINT32_MAX)
             return damaged;
+        bool located = kind == ONNX_TENSOR && tag >> 3 == TENSOR_DATA_LOCATION;
+        if ((kind == ONNX_TENSOR && tag >> 3 == TENSOR_EXTERNAL_DATA) || (located && (tag & 7) != 0))
+            return external;
         switch (tag & 7) {
         case 0:
             if (!read_varint(&data, end, &value))
                 return damaged;
-            if (kind == ONNX_TENSOR && tag >> 3 == TENSOR_DATA_LOCATION && value != 0)
+            if (located && value != 0)
                 return external;
             continue;
         case 1:
@@ -79,8 +83,8 @@ static const char *walk_message(const unsigned char *data, const unsigned char *
         if (value > (uint64_t)(end - data))
             return damaged;
         if ((tag & 7) == 2) {
-            if (kind == ONNX_TENSOR && tag >> 3 == TENSOR_EXTERNAL_DATA)
-                return external;
+            if (kind == ONNX_NODE && tag >> 3 == NODE_OPERATOR && value == 9 && memcmp(data, "EPContext", 9) == 0)
+                return "has its engine in another file (EPContext): an ONNX graph is one file";
             for (size_t index = 0; index < sizeof onnx_fields / sizeof *onnx_fields; index++) {
                 if (onnx_fields[index].inside != kind || onnx_fields[index].field != tag >> 3)
                     continue;

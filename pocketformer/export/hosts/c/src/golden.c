@@ -28,6 +28,8 @@ static const char *read_sample(struct arena *arena, const struct json *row, stru
     size_t index = 0;
     if (row->type != JSON_OBJECT)
         return "not a JSON object";
+    if (json_repeats(arena, row))
+        return "a key stands there twice";
     if (!text || text->type != JSON_TEXT || !label || label->type != JSON_TEXT)
         return "text and label must be text";
     if (!ids || ids->type != JSON_ARRAY)
@@ -41,8 +43,8 @@ static const char *read_sample(struct arena *arena, const struct json *row, stru
     if (!sample->ids || !sample->logits)
         return "there is not enough memory";
     for (const struct json *item = ids->items; item; item = item->next) {
-        if (item->type != JSON_INTEGER)
-            return "input_ids must be a list of whole numbers";
+        if (item->type != JSON_INTEGER || item->integer < 0 || item->integer > INT32_MAX)
+            return "input_ids must be a list of whole numbers from 0 to 2147483647";
         sample->ids[index++] = item->integer;
     }
     index = 0;
@@ -53,9 +55,10 @@ static const char *read_sample(struct arena *arena, const struct json *row, stru
         if (!isfinite((float)item->number))
             return "logits must be finite";
     }
-    if (score) {
-        if ((score->type != JSON_INTEGER && score->type != JSON_NUMBER) || !isfinite(score->number))
-            return "score must be a finite number";
+    if (score && score->type != JSON_NULL) {
+        bool number = score->type == JSON_INTEGER || score->type == JSON_NUMBER;
+        if (!number || !(score->number >= 0.0 && score->number <= 1.0))
+            return "score must be a number from 0 to 1";
         sample->scored = true;
         sample->score = score->number;
     }
@@ -81,7 +84,7 @@ static pf_code golden_read(struct golden *golden, const struct bytes *bytes, pf_
             content++;
         number++;
         if (content < stop) {
-            struct json *row = json_read(&golden->arena, data, (size_t)(stop - data), &problem, &where);
+            struct json *row = json_read(&golden->arena, data, (size_t)(stop - data), true, &problem, &where);
             if (row)
                 problem = read_sample(&golden->arena, row, &golden->samples[golden->count++]);
             if (problem)

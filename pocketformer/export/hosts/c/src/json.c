@@ -1,9 +1,10 @@
-/* A strict JSON reader (RFC 8259) with limits: nesting of at most 64, and no text that UTF-8 cannot hold.
+/* A strict JSON reader (RFC 8259) with limits: nesting of at most 64, numbers of at most 100 digits, only UTF-8.
  *
- * A surrogate pair of escapes becomes its character, a lone one U+FFFD. Of repeated keys the last one counts, as in
- * Python and JavaScript. */
+ * A surrogate pair of escapes becomes its character; a lone one U+FFFD where that is allowed. Of repeated keys the last
+ * one counts, as in Python and JavaScript, where nobody asks json_repeats. */
 
 #define JSON_DEPTH 64
+#define JSON_DIGITS 100
 
 enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_INTEGER, JSON_NUMBER, JSON_TEXT, JSON_ARRAY, JSON_OBJECT };
 
@@ -25,6 +26,7 @@ struct json_reader {
     struct arena *arena;
     const char *problem; /* NULL while all is well */
     int depth;
+    bool halves; /* whether half a surrogate pair is allowed */
 };
 
 static bool json_problem(struct json_reader *reader, const char *problem)
@@ -96,7 +98,7 @@ static bool json_unicode_escape(struct json_reader *reader, uint32_t *point)
         else
             reader->position = after; /* a lone half; what follows is read on its own */
     }
-    return true;
+    return *point != REPLACEMENT || reader->halves || json_problem(reader, "a text holds half a surrogate pair");
 }
 
 /* A text whose opening quotation mark is the next character. */
@@ -177,6 +179,8 @@ static bool json_number(struct json_reader *reader, struct json *value)
         }
         if (next < '0' || next > '9')
             break;
+        if (++written > JSON_DIGITS)
+            return json_problem(reader, "a number has more than 100 digits");
         /* 19 digits fit; those after them change a double by less than its last place. */
         if (digits < UINT64_C(922337203685477580)) {
             digits = digits * 10 + (uint64_t)(next - '0');
@@ -191,6 +195,7 @@ static bool json_number(struct json_reader *reader, struct json *value)
         reader->position++;
         bool down = json_peek(reader) == '-';
         int power = 0;
+        written = 0;
         if (down || json_peek(reader) == '+')
             reader->position++;
         for (; json_peek(reader) >= '0' && json_peek(reader) <= '9'; reader->position++, written = 1)
@@ -279,10 +284,12 @@ static bool json_value(struct json_reader *reader, struct json *value)
     }
 }
 
-/* The document in `data`, kept in `arena`; NULL with a `problem` at the byte `where` when it is none. */
-static struct json *json_read(struct arena *arena, const void *data, size_t length, const char **problem, size_t *where)
+/* The document in `data`, kept in `arena`; NULL with a `problem` at the byte `where` when it is none. With `halves`, half
+   a surrogate pair in a text is taken as U+FFFD. */
+static struct json *json_read(struct arena *arena, const void *data, size_t length, bool halves, const char **problem,
+                              size_t *where)
 {
-    struct json_reader reader = {.data = data, .length = length, .arena = arena};
+    struct json_reader reader = {.data = data, .length = length, .arena = arena, .halves = halves};
     struct json *value = arena_take(arena, sizeof *value);
     bool read = false;
     if (value) {
@@ -313,4 +320,34 @@ static bool json_is_text(const struct json *value, const char *text)
 {
     return value && value->type == JSON_TEXT && value->length == strlen(text) &&
            memcmp(value->text, text, value->length) == 0;
+}
+
+static int json_compare_keys(const void *first, const void *second)
+{
+    const struct json *a = *(const struct json *const *)first, *b = *(const struct json *const *)second;
+    size_t shorter = a->key_length < b->key_length ? a->key_length : b->key_length;
+    int order = memcmp(a->key, b->key, shorter);
+    return order ? order : (a->key_length > b->key_length) - (a->key_length < b->key_length);
+}
+
+/* Whether a key stands in an object twice, anywhere in `value`: readers differ in which of them counts. True as well when
+   there is no memory to tell. */
+static bool json_repeats(struct arena *arena, const struct json *value)
+{
+    const struct json **items;
+    size_t count = 0;
+    bool repeats = false;
+    if (value->type == JSON_OBJECT && value->length > 1) {
+        if (!(items = arena_array(arena, value->length, sizeof *items)))
+            return true;
+        for (const struct json *item = value->items; item; item = item->next)
+            items[count++] = item;
+        qsort(items, count, sizeof *items, json_compare_keys);
+        for (size_t index = 1; index < count; index++)
+            repeats = repeats || json_compare_keys(&items[index - 1], &items[index]) == 0;
+    }
+    if (value->type == JSON_OBJECT || value->type == JSON_ARRAY)
+        for (const struct json *item = value->items; item && !repeats; item = item->next)
+            repeats = json_repeats(arena, item);
+    return repeats;
 }

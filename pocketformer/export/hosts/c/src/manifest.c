@@ -3,7 +3,7 @@
 #define MANIFEST_LIMIT ((uint64_t)1 << 20)
 #define GOLDEN_LIMIT ((uint64_t)16 << 20)
 #define TOKENIZER_LIMIT ((uint64_t)64 << 20)
-#define GRAPH_LIMIT ((uint64_t)2 << 30)
+#define FILE_LIMIT ((uint64_t)2 << 30)
 #define FILES_LIMIT 1000
 #define LARGEST_LENGTH ((int64_t)1 << 20)
 
@@ -143,7 +143,7 @@ static bool read_files(const struct fields *top, struct manifest *manifest)
             return field_wrong(&fields, "", "under a path inside the bundle with forward slashes");
         if (item->type != JSON_OBJECT)
             return field_wrong(&fields, "", "an object");
-        if (!field_text(&fields, "sha256", &file->sha256) || !field_integer(&fields, "bytes", 0, INT64_MAX, &bytes))
+        if (!field_text(&fields, "sha256", &file->sha256) || !field_integer(&fields, "bytes", 0, (int64_t)FILE_LIMIT, &bytes))
             return false;
         if (strlen(file->sha256) != 64 || strspn(file->sha256, "0123456789abcdef") != 64)
             return field_wrong(&fields, "sha256", "64 lower-case hexadecimal digits");
@@ -178,17 +178,21 @@ static bool ends_with(const char *text, const char *end)
 
 static bool check_files_named(const struct fields *top, const struct manifest *manifest)
 {
-    if (ends_with(manifest->graph, ".xml")) { /* OpenVINO's weights lie beside its graph */
+    bool split = ends_with(manifest->graph, ".xml");
+    if (split ? strcmp(manifest->engine, "openvino") != 0
+              : !ends_with(manifest->graph, ".onnx") && !ends_with(manifest->graph, ".engine"))
+        return field_wrong(top, "graph", "a file that ends in .onnx, .xml, .engine, as its engine has it");
+    if (split) { /* OpenVINO's weights lie beside its graph */
         char weights[PATH_MAX];
         size_t stem = strlen(manifest->graph) - 4;
         if (stem > sizeof weights - 5)
             return field_wrong(top, "graph", "a shorter path");
         memcpy(weights, manifest->graph, stem);
         memcpy(weights + stem, ".bin", 5);
-        if (!check_named(top, manifest, "the weights of graph", weights, UINT64_MAX))
+        if (!check_named(top, manifest, "the weights of graph", weights, FILE_LIMIT))
             return false;
     }
-    return check_named(top, manifest, "graph", manifest->graph, GRAPH_LIMIT) &&
+    return check_named(top, manifest, "graph", manifest->graph, FILE_LIMIT) &&
            check_named(top, manifest, "golden_file", manifest->golden_file, GOLDEN_LIMIT) &&
            check_named(top, manifest, "preprocessing.tokenizer_file", manifest->tokenizer_file, TOKENIZER_LIMIT);
 }
@@ -236,11 +240,13 @@ static pf_code manifest_read(struct manifest *manifest, const struct bytes *byte
     memset(manifest, 0, sizeof *manifest);
     error = error ? error : &local;
     struct fields top = {.error = error};
-    top.object = json_read(&manifest->arena, bytes->data, bytes->length, &problem, &where);
+    top.object = json_read(&manifest->arena, bytes->data, bytes->length, false, &problem, &where);
     if (!top.object)
         return fail(error, PF_REFUSED, HINT_DAMAGED, MANIFEST_FILE " is not JSON: %s, at byte %zu", problem, where);
     if (top.object->type != JSON_OBJECT)
         return fail(error, PF_REFUSED, HINT_DAMAGED, MANIFEST_FILE ": the document must be a JSON object");
+    if (json_repeats(&manifest->arena, top.object))
+        return fail(error, PF_REFUSED, HINT_DAMAGED, MANIFEST_FILE ": a key stands there twice");
     if (!field_integer(&top, "schema_version", 1, INT64_MAX, &version))
         return error->code;
     if (version > 1)

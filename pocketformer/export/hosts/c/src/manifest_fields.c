@@ -132,7 +132,7 @@ static bool field_names(const struct fields *fields, const char *key, struct are
 static bool is_member_path(const char *name)
 {
     const char *part = name;
-    if (strpbrk(name, "\\:") || strcmp(name, MANIFEST_FILE) == 0)
+    if (strpbrk(name, "\\:") || strcmp(name, MANIFEST_FILE) == 0 || strcmp(name, SIGNATURE_FILE) == 0)
         return false;
     for (;;) {
         size_t length = strcspn(part, "/");

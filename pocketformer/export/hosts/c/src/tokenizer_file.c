@@ -244,7 +244,7 @@ static pf_code tokenizer_read(struct tokenizer *tokenizer, const struct bytes *b
     const char *problem;
     size_t where;
     memset(tokenizer, 0, sizeof *tokenizer);
-    const struct json *top = json_read(&tokenizer->arena, bytes->data, bytes->length, &problem, &where);
+    const struct json *top = json_read(&tokenizer->arena, bytes->data, bytes->length, false, &problem, &where);
     if (!top)
         return fail(error, PF_REFUSED, HINT_DAMAGED, "tokenizer.json is not JSON: %s, at byte %zu", problem, where);
     pf_code code = read_wordpiece(tokenizer, json_get(top, "model"), error);

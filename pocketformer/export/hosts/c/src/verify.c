@@ -226,7 +226,7 @@ pf_code pf_verify(const char *directory, const pf_options *options, pf_check_cal
         code = code == PF_USAGE ? PF_REFUSED : code; /* a folder without a manifest is a damaged bundle */
         if (code == PF_OK && chosen.public_key_pem)
             code = settle(&run, "signature", bundle_check_signature(&bundle, &chosen, error), error,
-                          "Ed25519, by the key that was given");
+                          "Ed25519, by the holder of the key");
         else if (code != PF_OK && chosen.public_key_pem)
             settle(&run, "signature", code, error, "");
         if (code == PF_OK)
