@@ -76,7 +76,7 @@ class EmbeddingRuns(SearchRuns):
         return self.folder / "signed" / "bundle"
 
     def host(self, name: str) -> list[str]:
-        """How the program of a host is started: python, python-arm64, node, c, c-arm64."""
+        """How the program of a host is started: python, python-arm64, node, chromium, c, c-arm64."""
         from evidence import embed_c, embed_js
 
         if name == "python":
@@ -85,8 +85,8 @@ class EmbeddingRuns(SearchRuns):
             command = [sys.executable, str(self.repository.root / _EMULATION), "--cpu", EMULATED]
             python = self.output(command).strip()
             return [python, str(INSIDE / "replay.py")]
-        if name == "node":
-            return embed_js.program(self)
+        if name in ("node", "chromium"):
+            return embed_js.program(self, name)
         return embed_c.program(self, arm64=name == "c-arm64")
 
     def app(self, host: str) -> Path:

@@ -30,7 +30,8 @@ def inspect(path: Path) -> Inspection:
     """Inspect a model: a Hugging Face directory, the newest of a run, a bundle, ONNX, OpenVINO IR or an engine.
 
     A TensorRT engine is named by its file, or by the directory that holds no other. ``ModelError`` for anything else,
-    ``VerificationError`` for an engine whose fingerprint or report of layers is damaged.
+    ``VerificationError`` for a bundle that is damaged or misleads, or an engine whose fingerprint or report of layers
+    is damaged.
     """
     if not path.exists():
         raise ModelError(
@@ -39,10 +40,11 @@ def inspect(path: Path) -> Inspection:
     if path.suffix in (".onnx", ".xml"):
         return _inspect_file(path)
     if (path / "manifest.json").exists():
-        from pocketformer.runtime.manifest import read_manifest
+        from pocketformer.runtime.opening import check_graph, open_bundle
 
-        graph = path / read_manifest(path).graph
-        return _inspect_file(graph)
+        manifest, contents = open_bundle(path)
+        check_graph(contents, manifest)  # the onnx package, too, opens whatever file a tensor names
+        return _inspect_file(path / manifest.graph)
     engine = _engine(path)
     if engine is not None:
         return inspect_engine(engine)

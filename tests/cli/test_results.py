@@ -231,6 +231,15 @@ def test_signed_bundles_and_archives(
     assert cli("verify", archive, "--key", tmp_path / "none.pem").code == 2
 
 
+def test_inspect_does_not_follow_a_bundle_out(cli: Any, bundle_dir: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
+    (copy / "model.onnx").unlink()
+    (copy / "model.onnx").symlink_to(bundle_dir / "model.onnx")
+    outcome = cli("inspect", copy)
+    assert outcome.code == 5
+    assert "model.onnx is a symbolic link" in outcome.err
+
+
 def test_a_bundle_cannot_write_lines_of_its_own(cli: Any, bundle_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
     document = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))

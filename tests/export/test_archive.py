@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import shutil
 import stat
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pocketformer.export.archive import write_archive
 from pocketformer.export.signing import sign_bundle
-from pocketformer.runtime.errors import InputError, VerificationError
+from pocketformer.runtime.archive import Archive
+from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
 from pocketformer.runtime.manifest import read_manifest
 from pocketformer.runtime.model import load
 from pocketformer.runtime.signature import SIGNATURE_FILE
@@ -224,3 +230,29 @@ def test_more_entries_than_a_bundle_may_have(archive: Path) -> None:
     rewritten(archive, keep, last)
     with pytest.raises(VerificationError, match="its directory has"):
         load(archive)
+
+
+@given(data=st.data())
+@settings(max_examples=120)
+def test_any_change_gives_a_named_error_or_the_files(small_bundle: Path, data: st.DataObject) -> None:
+    """Without a key, where ZIP itself is read: in its directory above all, which says where everything is."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "a.pfz"
+        content = bytearray(_packed(small_bundle))
+        start = content.rindex(b"PK\x01\x02", 0, content.index(b"PK\x01\x02") + 4)
+        for _ in range(data.draw(st.integers(1, 3))):
+            low = data.draw(st.sampled_from([0, start, start, len(content) - 22]))
+            content[data.draw(st.integers(low, len(content) - 1))] = data.draw(st.integers(0, 255))
+        place.write_bytes(content[: data.draw(st.integers(len(content) - 2, len(content)))])
+        with contextlib.suppress(PocketformerError):
+            archive = Archive(place)
+            for name in ("manifest.json", "golden.jsonl", "README.md"):
+                with contextlib.suppress(VerificationError):
+                    archive.read(name, 2**20)
+
+
+@functools.cache
+def _packed(bundle: Path) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_archive(bundle, Path(folder) / "a.pfz")
+        return (Path(folder) / "a.pfz").read_bytes()

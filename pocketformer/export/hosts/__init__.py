@@ -40,6 +40,18 @@ class Host:
 
 HOSTS: tuple[Host, ...] = (
     Host(
+        name="web",
+        summary="a web page: a demo to click, and a module for a page of your own",
+        folders=("javascript", "web"),
+        then="npm install && npm start",
+    ),
+    Host(
+        name="node",
+        summary="Node: a module and a command line",
+        folders=("javascript", "node"),
+        then="ONNXRUNTIME_NODE_INSTALL=skip npm install && npm start",
+    ),
+    Host(
         name="c",
         summary="C11 for any program: one header and one file",
         folders=("c",),

@@ -140,6 +140,19 @@ def test_a_bundle_for_openvino_predicts_and_verifies(openvino_bundle: Path, smal
     assert verify(openvino_bundle).ok
 
 
+def test_an_archive_with_a_key_is_read_from_memory(
+    openvino_bundle: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from pocketformer.export.archive import write_archive
+
+    private, public = key_pair
+    write_archive(openvino_bundle, tmp_path / "b.pfz", private)
+    assert verify(tmp_path / "b.pfz", key=public).ok
+    assert load(tmp_path / "b.pfz", key=public).predict_one("a cat") == load(openvino_bundle).predict_one(
+        "a cat"
+    )
+
+
 def test_damaged_weights_are_found(openvino_bundle: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(openvino_bundle, tmp_path / "bundle"))
     weights = copy / "model.bin"
