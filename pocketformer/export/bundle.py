@@ -37,10 +37,11 @@ from pocketformer.runtime.model import load
 from pocketformer.runtime.results import StepResult
 from pocketformer.runtime.verify import verify
 
-# How far golden logits may lie apart on another processor. Dynamic int8 rounds activations, so a last-bit
-# difference in a float sum can move a value by one whole step of its scale; float graphs only reorder sums.
+# How far logits may lie apart on another processor; float graphs only reorder sums. Dynamic int8 rounds activations, so
+# a last-bit difference in a float sum moves a value by one whole step of its scale: of a thousand questions to the
+# demo's model, three had logits further than 0.1 from those of WebAssembly, and one 0.19.
 FLOAT_TOLERANCE = 1e-3
-INTEGER_TOLERANCE = 0.1
+INTEGER_TOLERANCE = 0.25
 _GRAPH, _TOKENIZER, _GOLDEN, _README = "model", "tokenizer.json", "golden.jsonl", "README.md"
 _LICENSE, _DATA_LICENSE = "LICENSE.txt", "LICENSE.data.txt"
 
