@@ -1,4 +1,4 @@
-"""The engine that runs a bundle's graph: onnxruntime, OpenVINO, or TensorRT for what is built already."""
+"""The engine that runs a bundle's graph: onnxruntime, OpenVINO, LiteRT, or TensorRT for what is built already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pocketformer.runtime.errors import InputError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, OPENVINO, EngineNeed, SessionSettings
+from pocketformer.runtime.manifest import CPU_PROVIDER, LITERT, OPENVINO, EngineNeed, SessionSettings
 
 FloatArray = NDArray[np.float32]
 
@@ -101,7 +101,7 @@ class OnnxRuntimeEngine:
 def open_engine(graph: Path, settings: SessionSettings, need: EngineNeed = DEFAULT_NEED) -> Engine:
     """The engine for a bundle's graph: TensorRT for a built ``.engine``, else the one that it was made for.
 
-    Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine`` and ``TensorrtEngine`` do.
+    Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine``, ``LitertEngine`` and ``TensorrtEngine`` do.
     """
     if graph.suffix == ".engine":
         from pocketformer.runtime.backends.tensorrt import TensorrtEngine
@@ -111,6 +111,10 @@ def open_engine(graph: Path, settings: SessionSettings, need: EngineNeed = DEFAU
         from pocketformer.runtime.backends.openvino import OpenvinoEngine
 
         return OpenvinoEngine(graph, settings, minimum_version=need.minimum_version)
+    if need.name == LITERT:
+        from pocketformer.runtime.backends.litert import LitertEngine
+
+        return LitertEngine(graph, settings, minimum_version=need.minimum_version)
     return OnnxRuntimeEngine(graph, settings)
 
 

@@ -19,9 +19,9 @@ from pocketformer.runtime.manifest_fields import MANIFEST_FILE as MANIFEST_FILE
 
 SCHEMA_VERSION = 1
 CPU_PROVIDER = "CPUExecutionProvider"
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+ONNXRUNTIME, OPENVINO, LITERT = "onnxruntime", "openvino", "litert"
 # The last two by their modules; what they need beyond that stands in the fingerprint of the built engine.
-ENGINES = (ONNXRUNTIME, OPENVINO, "tensorrt", "tensorrt_rtx")
+ENGINES = (ONNXRUNTIME, OPENVINO, LITERT, "tensorrt", "tensorrt_rtx")
 GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
 PREPROCESSING_KINDS = ("text",)
 POSTPROCESSING_KINDS = ("softmax_labels",)
@@ -193,8 +193,9 @@ class Manifest:
         for index, spec in enumerate(self.inputs):
             if spec.name not in TEXT_INPUTS:
                 raise wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
-            if spec.dtype != "int64":
-                raise wrong(f"inputs[{index}].dtype", "'int64'", spec.dtype)
+            dtype = "int32" if self.engine.name == LITERT else "int64"
+            if spec.dtype != dtype:
+                raise wrong(f"inputs[{index}].dtype", repr(dtype), spec.dtype)
 
 
 def read_manifest(directory: Union[str, Path]) -> Manifest:
