@@ -49,7 +49,8 @@ def hard_texts(count: int = COUNT) -> list[str]:
 def hard_texts_of(characters: str, longest: int, count: int = COUNT) -> list[str]:
     """``count`` different texts of the characters alone that the class ``[characters]`` holds, ``longest`` at most.
 
-    Those of ``hard_texts`` that are made of them, each character alone, runs of one, and random texts of all lengths.
+    Those of ``hard_texts`` that are made of them, each character alone, runs of one, and random texts of all lengths;
+    fewer where there are hardly so many.
     """
     allowed = re.compile(f"[{characters}]*")
     letters = [c for c in map(chr, range(0x10000)) if not 0xD800 <= ord(c) < 0xE000 and allowed.fullmatch(c)]
@@ -59,7 +60,9 @@ def hard_texts_of(characters: str, longest: int, count: int = COUNT) -> list[str
     runs = [letter * length for letter in letters[:60] for length in (1, min(longest, 101), longest)]
     fitting = [text for text in hard_texts() if len(text) <= longest and allowed.fullmatch(text)]
     found = dict.fromkeys([*fitting, *runs[: count // 2]])
-    while len(found) < count and len(found) < len(letters) ** min(longest, 3):
+    for _ in range(20 * count):
+        if len(found) >= count:
+            break
         found["".join(rng.choice(letters) for _ in range(rng.randint(0, longest)))] = None
     return list(found)[:count]
 

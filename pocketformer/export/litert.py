@@ -1,8 +1,8 @@
 """LiteRT (``.tflite``), for Android above all: a torch classifier through litert-torch, in float32 or int8.
 
 One file holds the weights once and a signature ``tokens_LENGTH`` for each length that is asked for, because LiteRT
-plans fixed shapes; a text runs in the shortest that holds it (``runtime.backends.litert``). Inputs are int32 [1, LENGTH], the
-output is ``logits`` float32 [1, labels].
+plans fixed shapes; a text runs in the shortest that holds it (``runtime.backends.litert``). Inputs are int32
+[1, LENGTH], the output is ``logits`` float32 [1, labels].
 
 int8 is dynamic-range: weights int8 by channel, activations rounded while it runs (ai-edge-quantizer,
 ``dynamic_wi8_afp32``). Its static recipes were tried on the demo's model and left out: logits were off by more than 100

@@ -15,6 +15,7 @@ import contextlib
 import io
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,7 +125,8 @@ def inspect_ort(path: Path) -> OrtSummary:
         from onnxruntime.tools.ort_format_model.ort_model_processor import OrtFormatModelProcessor
 
         required: dict[str, dict[int, set[str]]] = {}
-        OrtFormatModelProcessor(str(path), required, None).process()
+        with _quiet():
+            OrtFormatModelProcessor(str(path), required, None).process()
         size = path.stat().st_size
     except Exception as error:  # flatbuffers raises whatever reading past the end raises
         raise ModelError(
@@ -141,11 +143,12 @@ def inspect_ort(path: Path) -> OrtSummary:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The tool prints what it does and sets up logging of its own."""
+    """The tool prints what it does, logs, and leaves files open."""
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore", ResourceWarning)
             yield
     finally:
         logging.disable(before)

@@ -22,6 +22,7 @@ import numpy as np
 
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.hard_texts import hard_texts, hard_texts_of
+from pocketformer.runtime.engine import session_options
 from pocketformer.runtime.errors import (
     ExportError,
     InputError,
@@ -30,13 +31,15 @@ from pocketformer.runtime.errors import (
     VerificationError,
 )
 from pocketformer.runtime.golden import golden_from_jsonl
-from pocketformer.runtime.manifest import read_manifest
+from pocketformer.runtime.manifest import SessionSettings, read_manifest
 from pocketformer.runtime.model import Model, load
 
 DOMAIN = "ai.onnx.contrib"
 INSTALL = 'pip install "pocketformer[text-graph]"'
 # Rounding between the same kernels, once in a graph of their own and once behind a tokenizer.
 _TOLERANCE = 1e-4
+# Thousands of short calls on whatever machine: nothing is timed.
+_ONE_THREAD = SessionSettings(intra_op_threads=1, spinning=False)
 _LONGEST = 1000  # as often as the operators' regular expressions (RE2) repeat anything
 _OPERATOR_KEEPS = {"[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"}
 
@@ -120,7 +123,7 @@ def write_text_graph(
             f"one of your texts is not of the domain that you name, {domain.words()}: {outside[:80]!r}",
             hint="Name all characters that occur, and a longest text that holds them all.",
         )
-    model = load(bundle)
+    model = load(bundle, session=_ONE_THREAD)
     graph = build_text_graph(bundle, domain)
     session = _session(graph, library)
     kept = [text for text in golden if domain.holds(text)]
@@ -262,9 +265,6 @@ def build_text_graph(bundle: Path, domain: TextDomain) -> bytes:
     )
     facts = {"labels": labels, "domain": domain.words(), "pattern": domain.pattern(), "name": manifest.name}
     helper.set_model_props(whole, {"pocketformer": json.dumps(facts)})
-    del (
-        checker
-    )  # the operators' schemas are in the library of the extensions, which the checker does not know
     return bytes(whole.SerializeToString())
 
 
@@ -318,10 +318,7 @@ def _library() -> str:
 def _session(graph: bytes, library: str) -> Any:
     import onnxruntime as ort
 
-    from pocketformer.runtime.engine import session_options
-    from pocketformer.runtime.manifest import SessionSettings
-
-    options = session_options(SessionSettings())
+    options = session_options(_ONE_THREAD)
     options.register_custom_ops_library(library)
     try:
         return ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
