@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from evidence.embed_same import Comparison, compare
 from evidence.runs import INSIDE
 from evidence.table import EvidenceError, Measured, Row
-from evidence.workspace import base_interpreter
+from evidence.workspace import base_interpreter, output_of
 
 if TYPE_CHECKING:
     from evidence.embedding import EmbeddingRuns
@@ -27,6 +27,7 @@ LITERT = ("litert-torch==0.10.0", "ai-edge-litert==2.3.0", "ai-edge-quantizer==0
 ORT_TOLERANCE, FLOAT_TOLERANCE = 1e-4, 1e-3
 SAME_LABELS = 0.97
 _ROUNDS = 20
+_LIMIT_S = 3600.0
 
 
 def ort_answers(subject: EmbeddingRuns) -> Measured:
@@ -44,11 +45,11 @@ def ort_opening(subject: EmbeddingRuns) -> Measured:
     """How many times as long onnxruntime takes to open the ONNX file."""
     graphs = subject.bundle / "model.onnx", _ort_bundle(subject) / "model.ort"
     argv = [sys.executable, str(INSIDE / "opening.py"), str(_ROUNDS), *map(str, graphs)]
-    before, after = (statistics.median(seconds) for seconds in json.loads(subject.output(argv)))
+    before, after = (statistics.median(seconds) for seconds in json.loads(_output(subject, argv)))
     sizes = [graph.stat().st_size for graph in graphs]
     how = (
-        f"{before * 1e3:.1f} ms against {after * 1e3:.1f} ms, medians of {_ROUNDS} by turns, one thread; the .ort file is "
-        f"{sizes[1] / sizes[0]:.2f} times as large as the ONNX file ({sizes[1] / 1e6:.2f} MB), whose weights are packed"
+        f"{before * 1e3:.1f} ms against {after * 1e3:.1f} ms, medians of {_ROUNDS} by turns, one thread; the .ort file "
+        f"({sizes[1] / 1e6:.2f} MB) is {sizes[1] / sizes[0]:.2f} times as large as the ONNX file with its packed weights"
     )
     return Measured(value=before / after, how=how)
 
@@ -80,18 +81,18 @@ def text_graph(subject: EmbeddingRuns) -> Measured:
     letters = "".join(sorted({re.escape(c) for text in questions for c in text}))
     longest = max(map(len, questions))
     domain = ["--characters", letters, "--longest", str(longest), "--test", str(subject.inputs.test)]
-    subject.output([*command, *domain, "--force", "-o", str(graph)])
+    _output(subject, [*command, *domain, "--force", "-o", str(graph)])
     texts = folder / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": text}) + "\n" for text in questions), encoding="ascii")
-    printed = subject.output([sys.executable, str(INSIDE / "text_graph.py"), str(graph), str(texts)])
+    printed = _output(subject, [sys.executable, str(INSIDE / "text_graph.py"), str(graph), str(texts)])
     answers = [json.loads(line) for line in printed.splitlines()]
     reference = subject.rows_of("python", "answers", subject.bundle, questions)
     found = compare(reference, answers, ORT_TOLERANCE)
     outside = sum(not answer["in_domain"] for answer in answers)
     first = next((line for line in done.stderr.splitlines() if line.startswith("Error")), "nothing said")
     how = (
-        f"for any text it ends with {done.returncode}: {first}; for the questions' own characters, at most {longest}, it "
-        f"is written: {_in_words(found)}, {outside} told to lie outside"
+        f"for any text it ends with {done.returncode}: {first}; for the questions' own characters, at most {longest}, "
+        f"it is written: {_in_words(found)}, {outside} told to lie outside"
     )
     return Measured(value=float(wrong + found.wrong + outside), how=how)
 
@@ -99,7 +100,7 @@ def text_graph(subject: EmbeddingRuns) -> Measured:
 def _ort_bundle(subject: EmbeddingRuns) -> Path:
     def make(folder: Path) -> dict[str, Any]:
         argv = [sys.executable, "-m", "pocketformer", "export", str(subject.bundle), "--format", "ort"]
-        subject.output([*argv, "-o", str(folder / "bundle")])
+        _output(subject, [*argv, "-o", str(folder / "bundle")])
         return {}
 
     subject.once("ort", make)
@@ -122,8 +123,8 @@ def _litert_answers(
     texts.write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in subject.questions), encoding="ascii"
     )
-    subject.output([python, program, "verify", str(bundle)])
-    printed = subject.output([python, program, "answers", str(bundle), str(texts)])
+    _output(subject, [python, program, "verify", str(bundle)])
+    printed = _output(subject, [python, program, "answers", str(bundle), str(texts)])
     answers = [json.loads(line) for line in printed.splitlines()]
     reference = subject.rows_of("python", "answers", subject.bundles["fp32"], subject.questions)
     if len(answers) != len(reference):
@@ -144,7 +145,7 @@ def _litert_bundle(subject: EmbeddingRuns, precision: str) -> Path:
         argv = [str(_litert_python(subject)), "-m", "pocketformer", "export", str(subject.demo_run())]
         data = ["--train", str(subject.inputs.train), "--test", str(subject.inputs.test)]
         options = ["--format", "litert", "--precision", precision, *data]
-        subject.output([*argv, *options, "-o", str(folder / "run")])
+        _output(subject, [*argv, *options, "-o", str(folder / "run")])
         return {}
 
     subject.once(name, make)
@@ -156,22 +157,26 @@ def _litert_python(subject: EmbeddingRuns) -> Path:
 
     def make(folder: Path) -> dict[str, Any]:
         subject.say("litert: installing its converter, some minutes")
-        subject.output([base_interpreter(), "-m", "venv", str(folder / "venv")])
+        _output(subject, [base_interpreter(), "-m", "venv", str(folder / "venv")])
         (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
         here = sysconfig.get_path("purelib")
         (packages / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n", encoding="utf-8")
         pip = [str(folder / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
-        subject.output([*pip, "--disable-pip-version-check", *LITERT])
+        _output(subject, [*pip, "--disable-pip-version-check", *LITERT])
         return {}
 
     subject.once("litert", make)
     return subject.folder / "litert" / "venv" / "bin" / "python"
 
 
+def _output(subject: EmbeddingRuns, argv: list[str]) -> str:
+    return output_of(argv, environment=subject.environment(), folder=subject.folder, limit_s=_LIMIT_S)
+
+
 def _in_words(found: Comparison) -> str:
     return (
-        f"{found.ids} ids, {found.logits} logits, {found.labels} labels wrong of {found.texts}, logits differ by at most "
-        f"{found.largest:.2g}"
+        f"{found.ids} ids, {found.logits} logits, {found.labels} labels wrong of {found.texts}, logits differ by at "
+        f"most {found.largest:.2g}"
     )
 
 

@@ -1,4 +1,4 @@
-"""How long onnxruntime takes to open each graph: ``python opening.py ROUNDS GRAPH GRAPH``, by turns, seconds as JSON."""
+"""Seconds that onnxruntime takes to open each graph, by turns, as JSON: ``python opening.py ROUNDS GRAPH GRAPH``."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ if __name__ == "__main__":
     graphs = [Path(name) for name in sys.argv[2:]]
     seconds = [[] for _ in graphs]
     for _ in range(int(sys.argv[1]) + 1):
-        for taken, graph in zip(seconds, graphs):
+        for taken, graph in zip(seconds, graphs, strict=True):
             start = time.perf_counter()
             OnnxRuntimeEngine(graph, settings)
             taken.append(time.perf_counter() - start)
