@@ -49,7 +49,7 @@ def ort_opening(subject: EmbeddingRuns) -> Measured:
     sizes = [graph.stat().st_size for graph in graphs]
     how = (
         f"{before * 1e3:.1f} ms against {after * 1e3:.1f} ms, medians of {_ROUNDS} by turns, one thread; the .ort file "
-        f"({sizes[1] / 1e6:.2f} MB) is {sizes[1] / sizes[0]:.2f} times as large as the ONNX file with its packed weights"
+        f"({sizes[1] / 1e6:.2f} MB) has {sizes[1] / sizes[0]:.2f} times as large as the ONNX file, which is packed"
     )
     return Measured(value=before / after, how=how)
 
@@ -159,8 +159,9 @@ def _litert_python(subject: EmbeddingRuns) -> Path:
         subject.say("litert: installing its converter, some minutes")
         _output(subject, [base_interpreter(), "-m", "venv", str(folder / "venv")])
         (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
+        # Before its own, where what LiteRT pins is older than what is measured elsewhere.
         here = sysconfig.get_path("purelib")
-        (packages / "here.pth").write_text(f"import site; site.addsitedir({here!r})\n", encoding="utf-8")
+        (packages / "here.pth").write_text(f"import sys; sys.path.insert(-1, {here!r})\n", encoding="utf-8")
         pip = [str(folder / "venv" / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
         _output(subject, [*pip, "--disable-pip-version-check", *LITERT])
         return {}
@@ -170,7 +171,9 @@ def _litert_python(subject: EmbeddingRuns) -> Path:
 
 
 def _output(subject: EmbeddingRuns, argv: list[str]) -> str:
-    return output_of(argv, environment=subject.environment(), folder=subject.folder, limit_s=_LIMIT_S)
+    # LiteRT's environment sees the packages of this one, and not that this checkout is installed in it.
+    environment = subject.environment() | {"PYTHONPATH": str(subject.repository.root)}
+    return output_of(argv, environment=environment, folder=subject.folder, limit_s=_LIMIT_S)
 
 
 def _in_words(found: Comparison) -> str:

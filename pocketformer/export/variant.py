@@ -16,12 +16,10 @@ from pathlib import Path
 from pocketformer.export.bundle import refresh_manifest
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.golden import golden_from_jsonl, golden_to_jsonl, make_golden
-from pocketformer.runtime.manifest import MANIFEST_FILE, EngineNeed, TensorSpec, graph_files, read_manifest
+from pocketformer.runtime.manifest import EngineNeed, TensorSpec, graph_files, read_manifest
 from pocketformer.runtime.model import load
 from pocketformer.runtime.verify import verify
 
-# A signature is of the bundle that it was made for.
-_SIGNATURE = f"{MANIFEST_FILE}.sig"
 _PACKAGES = {"litert": "ai-edge-litert"}
 
 
@@ -58,7 +56,6 @@ def write_variant(source: Path, output: Path, form: GraphForm) -> Path:
             shutil.copyfile(source / name, work / name)
         for part in graph_files(work / manifest.graph):
             part.unlink()
-        (work / _SIGNATURE).unlink(missing_ok=True)
         graph = f"{Path(manifest.graph).stem}{form.graph.suffix}"
         for name, file in {graph: form.graph, **form.companions}.items():
             shutil.copyfile(file, work / name)
