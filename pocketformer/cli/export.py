@@ -85,13 +85,10 @@ def command(
     given = reached(values)
     if form != "tensorrt" and (target or compute_capabilities or sparse_weights or given):
         raise click.UsageError("options of an engine or a device need --format tensorrt.")
-    if precision and precision not in _PRECISIONS.get(form, ()):
-        named = (
-            ", ".join(_PRECISIONS[form])
-            if form in _PRECISIONS
-            else "a --format that has precisions: tensorrt, litert"
-        )
-        raise click.UsageError(f"--precision {precision} needs {named}.")
+    if precision and form not in _PRECISIONS:
+        raise click.UsageError("--precision needs --format tensorrt or litert.")
+    if precision and precision not in _PRECISIONS[form]:
+        raise click.UsageError(f"--format {form} takes --precision {' or '.join(_PRECISIONS[form])}.")
     if form != "text-graph" and (characters or longest):
         raise click.UsageError("--characters and --longest need --format text-graph.")
     if longest and not characters:
