@@ -1,4 +1,4 @@
-"""Write what is generated: CLI reference, report schema and its tables, the README's demo; --check only compares."""
+"""Write what is generated: CLI reference, schemas and tables, the README's demo; --check only compares."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import click
 
 from pocketformer.cli.root import VERBS, root
+from pocketformer.export.bundle_schema import SCHEMA_FILE as BUNDLE_SCHEMA_FILE
+from pocketformer.export.bundle_schema import manifest_schema
 from pocketformer.report.schema_document import DOCUMENT_FILE, SCHEMA_FILE, document_with_fields
 from pocketformer.report.storage import json_schema
 
@@ -55,6 +57,7 @@ def main() -> None:
         readme: readme_with_demo(readme.read_text(encoding="utf-8")),
         DOCS / "cli.md": cli_reference(),
         DOCS / SCHEMA_FILE: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
+        DOCS / BUNDLE_SCHEMA_FILE: json.dumps(manifest_schema(), indent=2, ensure_ascii=False) + "\n",
         document: document_with_fields(document.read_text(encoding="utf-8")),
     }
     stale = [p for p, text in wanted.items() if not p.exists() or p.read_text(encoding="utf-8") != text]

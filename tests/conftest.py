@@ -141,6 +141,22 @@ def small_bundle(tiny_model_dir: Path, tiny_texts: list[str], tmp_path_factory: 
 
 
 @pytest.fixture(scope="session")
+def key_pair(tmp_path_factory: Any) -> tuple[Path, Path]:
+    """The PEM files of an Ed25519 key, as OpenSSL writes them: (private, public)."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    folder = tmp_path_factory.mktemp("keys")
+    key, pem = Ed25519PrivateKey.generate(), serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "private.pem").write_bytes(private)
+    public = key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
+    (folder / "public.pem").write_bytes(public)
+    return folder / "private.pem", folder / "public.pem"
+
+
+@pytest.fixture(scope="session")
 def openvino() -> None:
     """Without OpenVINO and its quantizer, what needs them is skipped."""
     for name in ("openvino", "nncf"):

@@ -262,6 +262,12 @@ store_option = click.option(
     metavar="FILE|URL",
     help="Share the search with all that run the same command: a database for Optuna.",
 )
+key_option = click.option(
+    "--key",
+    type=PATH,
+    metavar="PUBLIC.pem",
+    help="The signer's Ed25519 public key: refuse the bundle unless it was signed with it.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pocketformer.cli.options import PATH, json_option, verbose_option
+from pocketformer.cli.options import PATH, json_option, key_option, verbose_option
 from pocketformer.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,18 +28,24 @@ if TYPE_CHECKING:
     help="cpu, cuda or tensorrt, in place of the bundle's own; may be repeated, the preferred one first. "
     "What is not named runs nothing.",
 )
+@key_option
 @json_option
 @verbose_option
 def command(
-    bundle: Path, texts: tuple[str, ...], source: Path | None, providers: tuple[str, ...], as_json: bool
+    bundle: Path,
+    texts: tuple[str, ...],
+    source: Path | None,
+    providers: tuple[str, ...],
+    key: Path | None,
+    as_json: bool,
 ) -> None:
-    """Label TEXTS with the model in BUNDLE."""
+    """Label TEXTS with the model in BUNDLE, a directory or an archive (.pfz)."""
     from pocketformer.runtime.model import load
 
     asked = [*texts, *_lines(source)]
     if not asked:
         raise click.UsageError("give at least one text, or --file.")
-    predictions = load(bundle, session=_session(bundle, providers)).predict(asked)
+    predictions = load(bundle, session=_session(bundle, providers, key), key=key).predict(asked)
     if as_json:
         rows = [{"text": p.text, "label": p.label, "score": p.score} for p in predictions]
         click.echo(json.dumps(rows, ensure_ascii=False))
@@ -48,7 +54,7 @@ def command(
         click.echo(f"{prediction.label}\t{prediction.score:.3f}\t{prediction.text}")
 
 
-def _session(bundle: Path, providers: tuple[str, ...]) -> SessionSettings | None:
+def _session(bundle: Path, providers: tuple[str, ...], key: Path | None) -> SessionSettings | None:
     """The bundle's settings with these providers, or None for its own."""
     if not providers:
         return None
@@ -58,7 +64,7 @@ def _session(bundle: Path, providers: tuple[str, ...]) -> SessionSettings | None
     from pocketformer.runtime.providers import provider_name
 
     names = tuple(dict.fromkeys(map(provider_name, providers)))
-    return replace(read_manifest(bundle).session, providers=names)
+    return replace(read_manifest(bundle, key=key).session, providers=names)
 
 
 def _lines(source: Path | None) -> list[str]:

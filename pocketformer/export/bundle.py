@@ -10,13 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from pocketformer.export.graph_file import load_graph
 from pocketformer.export.inspect_graph import GraphSummary, inspect_graph
 from pocketformer.export.openvino_ir import IrSummary, inspect_ir
+from pocketformer.export.sbom import SBOM_FILE, Origin, installed_version, sbom
 from pocketformer.runtime.errors import ExportError, InputError, VerificationError
 from pocketformer.runtime.golden import golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import (
@@ -42,13 +42,8 @@ from pocketformer.runtime.verify import verify
 # difference in a float sum can move a value by one whole step of its scale; float graphs only reorder sums.
 FLOAT_TOLERANCE = 1e-3
 INTEGER_TOLERANCE = 0.1
-_GRAPH, _TOKENIZER, _GOLDEN, _README, _LICENSE = (
-    "model",
-    "tokenizer.json",
-    "golden.jsonl",
-    "README.md",
-    "LICENSE.txt",
-)
+_GRAPH, _TOKENIZER, _GOLDEN, _README = "model", "tokenizer.json", "golden.jsonl", "README.md"
+_LICENSE, _DATA_LICENSE = "LICENSE.txt", "LICENSE.data.txt"
 
 
 def write_bundle(
@@ -67,6 +62,8 @@ def write_bundle(
     provenance: Mapping[str, Any],
     name: str,
     license_text: str | None = None,
+    data_license_text: str | None = None,
+    origins: Sequence[Origin] = (),
     tolerance: float | None = None,
 ) -> StepResult[Path]:
     """Write the bundle ``output_dir``, which must not exist yet, and verify it.
@@ -74,7 +71,8 @@ def write_bundle(
     ``graph`` is the ONNX file that ships, or OpenVINO's IR where that is its ``engine`` (as in ``EngineNeed``);
     ``labels`` stand in the order of its logits, ``max_length`` and
     ``pad_id`` are the tokenizer's settings, ``golden_texts`` at least one text to replay. ``license_text``
-    is the licence of the model that this one came from. ``tolerance`` is the largest absolute difference of
+    is the licence of the model that this one came from, ``data_license_text`` that of the data, and ``origins`` are
+    both for the bundle's SBOM. ``tolerance`` is the largest absolute difference of
     golden logits that ``verify`` allows; by default it follows from the graph's precision.
 
     Metrics: ``bytes`` of all files, ``graph_bytes``, ``golden_samples``, ``tolerance``. Raises
@@ -100,6 +98,10 @@ def write_bundle(
         shutil.copyfile(tokenizer_json, work / _TOKENIZER)
         if license_text:
             (work / _LICENSE).write_text(license_text, encoding="utf-8")
+        if data_license_text:
+            (work / _DATA_LICENSE).write_text(data_license_text, encoding="utf-8")
+        engines = [] if engine == ONNXRUNTIME else [engine]
+        (work / SBOM_FILE).write_text(sbom(name, origins, engines=engines), encoding="utf-8")
         inputs, outputs = _tensor_specs(work / shipped)
         manifest = Manifest(
             name=name,
@@ -117,12 +119,12 @@ def write_bundle(
             provenance=dict(provenance),
             runtime={
                 "name": engine,
-                "version": _version(engine),
-                "tokenizers": _version("tokenizers"),
+                "version": installed_version(engine),
+                "tokenizers": installed_version("tokenizers"),
             },
             files={},
         )
-        (work / _README).write_text(_readme(manifest, bool(license_text)), encoding="utf-8")
+        (work / _README).write_text(_readme(manifest, work), encoding="utf-8")
         # A first manifest with an empty golden file lets the runtime itself compute the golden samples.
         (work / _GOLDEN).write_text("", encoding="utf-8")
         _write_manifest(work, manifest)
@@ -154,7 +156,7 @@ def write_bundle(
 
 def refresh_manifest(folder: Path, manifest: Manifest) -> None:
     """Write README and manifest anew, for the files that now stand in ``folder``."""
-    (folder / _README).write_text(_readme(manifest, (folder / _LICENSE).is_file()), encoding="utf-8")
+    (folder / _README).write_text(_readme(manifest, folder), encoding="utf-8")
     _write_manifest(folder, manifest)
 
 
@@ -193,13 +195,6 @@ def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
     return inputs, tuple(spec(item, ("batch", "label")) for item in graph.output)
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
-
-
 def _package(manifest: Manifest) -> str:
     extra = manifest.engine.name if manifest.engine.name in (OPENVINO, LITERT) else None
     return "pocketformer" if extra is None else f"'pocketformer[{extra}]'"
@@ -216,12 +211,12 @@ def _listed(manifest: Manifest) -> str:
     return ", ".join(f"`{part.name}`" for part in graph_files(Path(manifest.graph)))
 
 
-def _readme(manifest: Manifest, licensed: bool) -> str:
+def _readme(manifest: Manifest, folder: Path) -> str:
     labels = ", ".join(f"`{label}`" for label in manifest.postprocessing.labels)
-    licence = (
-        f"\nThe licence of the model that this one was made from stands in `{_LICENSE}`.\n"
-        if licensed
-        else ""
+    licence = "".join(
+        f"\nThe licence of the {what} that this one was made {how} stands in `{file}`.\n"
+        for file, what, how in ((_LICENSE, "model", "from"), (_DATA_LICENSE, "data", "with"))
+        if (folder / file).is_file()
     )
     return f"""# {manifest.name}
 
@@ -242,5 +237,6 @@ when this was made (within {manifest.tolerance:g}).
 | {_listed(manifest)} | the graph; it was made {_by(manifest)} |
 | `{_TOKENIZER}` | the tokenizer; texts are cut to {manifest.preprocessing.max_length} tokens |
 | `{MANIFEST_FILE}` | inputs, outputs, labels, session settings, provenance, SHA-256 of every file |
-| `{_GOLDEN}` | texts with their token ids and logits, replayed by `verify` |
+| `{_GOLDEN}` | texts with their token ids, logits, labels and scores, replayed by `verify` |
+| `{SBOM_FILE}` | the models, data and packages that it was made of and with (CycloneDX) |
 {licence}"""

@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from pocketformer.export.bundle import refresh_manifest, write_bundle
+from pocketformer.export.sbom import SBOM_FILE, read_origins
 from pocketformer.runtime.fingerprint import fingerprint_path, read_fingerprint
 from pocketformer.runtime.golden import golden_from_jsonl
 from pocketformer.runtime.manifest import EngineNeed, read_manifest
 
 # A GPU adds float16, or TF32, in another order than the CPU that made the golden logits. Never tried on a GPU.
 ENGINE_TOLERANCE = 0.1
-_ENGINE, _LICENSE = "model.engine", "LICENSE.txt"
+_ENGINE, _LICENSE, _DATA_LICENSE = "model.engine", "LICENSE.txt", "LICENSE.data.txt"
 
 
 def write_engine_bundle(source: Path, output: Path, *, graph: Path, engine: Path, target: str) -> Path:
@@ -26,7 +27,6 @@ def write_engine_bundle(source: Path, output: Path, *, graph: Path, engine: Path
     manifest = read_manifest(source)
     known = read_fingerprint(engine)
     samples = golden_from_jsonl((source / manifest.golden_file).read_text(encoding="utf-8"))
-    license_file = source / _LICENSE
     write_bundle(
         output,
         graph=graph,
@@ -40,7 +40,9 @@ def write_engine_bundle(source: Path, output: Path, *, graph: Path, engine: Path
         session=manifest.session,
         provenance=manifest.provenance,
         name=manifest.name,
-        license_text=license_file.read_text(encoding="utf-8") if license_file.is_file() else None,
+        license_text=_text(source / _LICENSE),
+        data_license_text=_text(source / _DATA_LICENSE),
+        origins=read_origins(source / SBOM_FILE),
         tolerance=ENGINE_TOLERANCE,
     )
     made = read_manifest(output)
@@ -50,3 +52,7 @@ def write_engine_bundle(source: Path, output: Path, *, graph: Path, engine: Path
     runtime = {**made.runtime, "name": known.library, "version": known.library_version}
     refresh_manifest(output, replace(made, graph=_ENGINE, engine=EngineNeed(known.library), runtime=runtime))
     return output
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None

@@ -10,13 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pocketformer.export.bundle import refresh_manifest
+from pocketformer.export.sbom import SBOM_FILE, installed_version, read_origins, sbom
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.golden import golden_from_jsonl, golden_to_jsonl, make_golden
-from pocketformer.runtime.manifest import EngineNeed, TensorSpec, graph_files, read_manifest
+from pocketformer.runtime.manifest import ONNXRUNTIME, EngineNeed, TensorSpec, graph_files, read_manifest
 from pocketformer.runtime.model import load
 from pocketformer.runtime.verify import verify
 
@@ -56,6 +56,9 @@ def write_variant(source: Path, output: Path, form: GraphForm) -> Path:
             shutil.copyfile(source / name, work / name)
         for part in graph_files(work / manifest.graph):
             part.unlink()
+        engines = [] if form.engine == ONNXRUNTIME else [_PACKAGES.get(form.engine, form.engine)]
+        made_of = sbom(manifest.name, read_origins(source / SBOM_FILE), engines=engines)
+        (work / SBOM_FILE).write_text(made_of, encoding="utf-8")
         graph = f"{Path(manifest.graph).stem}{form.graph.suffix}"
         for name, file in {graph: form.graph, **form.companions}.items():
             shutil.copyfile(file, work / name)
@@ -68,7 +71,11 @@ def write_variant(source: Path, output: Path, form: GraphForm) -> Path:
             target=form.target or manifest.target,
             tolerance=manifest.tolerance if form.tolerance is None else form.tolerance,
             inputs=form.inputs or manifest.inputs,
-            runtime={**manifest.runtime, "name": form.engine, "version": _version(form.engine)},
+            runtime={
+                **manifest.runtime,
+                "name": form.engine,
+                "version": installed_version(_PACKAGES.get(form.engine, form.engine)),
+            },
         )
         refresh_manifest(work, changed)
         golden = golden_to_jsonl(make_golden(load(work), [sample.text for sample in samples]))
@@ -86,10 +93,3 @@ def write_variant(source: Path, output: Path, form: GraphForm) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return output
-
-
-def _version(engine: str) -> str:
-    try:
-        return version(_PACKAGES.get(engine, engine))
-    except PackageNotFoundError:
-        return "unknown"

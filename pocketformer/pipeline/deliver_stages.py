@@ -12,6 +12,7 @@ from typing import Any
 
 from pocketformer.pipeline.context import Made, RunContext
 from pocketformer.pipeline.fleet import FleetDevice, places_of
+from pocketformer.pipeline.origins import data_license_text, data_origins, model_origin
 from pocketformer.pipeline.rundir import origin_of
 from pocketformer.runtime.errors import InputError, RecipeError
 from pocketformer.runtime.manifest import ONNXRUNTIME, SessionSettings
@@ -102,6 +103,8 @@ def pack_graph(
         provenance=_provenance(context, source),
         name=config.name or origin_of(context.recipe.model).name,
         license_text=license_text(origin_of(context.recipe.model)),
+        data_license_text=data_license_text(context.recipe),
+        origins=[model_origin(context.recipe), *data_origins(context.recipe)],
     ).output
 
 

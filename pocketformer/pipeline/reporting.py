@@ -5,15 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketformer.pipeline.devices import hardware
-from pocketformer.pipeline.rundir import origin_of
+from pocketformer.pipeline.origins import data_origins, model_origin
 from pocketformer.report.front import mark_front
 from pocketformer.report.schema import Baselines, Budget, Device, Evaluation, ParetoPoint, Report, Result
 from pocketformer.report.verdict import budget_met, check_budget, compose_verdict, speedups
-from pocketformer.runtime.manifest import sha256_file
 
 if TYPE_CHECKING:
     from pocketformer.pipeline.context import RunContext
@@ -258,30 +256,21 @@ def _warnings(
 
 
 def _lineage(context: RunContext) -> dict[str, Any]:
-    from pocketformer.compress.licence import license_id
-
-    recipe = context.recipe
-    source = origin_of(recipe.model)
-    weights = source / "model.safetensors"
-    files = []
-    if recipe.data is not None:
-        for split in ("train", "validation", "test", "unlabeled"):
-            path: Path | None = getattr(recipe.data, split)
-            if path is not None:
-                files.append({"split": split, "name": path.name, "sha256": sha256_file(path)})
+    teacher = model_origin(context.recipe)
+    files = data_origins(context.recipe)
     return {
         "teacher": {
-            "name": source.name,
+            "name": teacher.name,
             "architecture": _architecture(context),
-            "license": license_id(source),
-            "sha256": sha256_file(weights) if weights.exists() else None,
+            "license": teacher.license,
+            "sha256": teacher.sha256,
         },
-        "data": files,
+        "data": [{"split": item.role, "name": item.name, "sha256": item.sha256} for item in files],
         "stages": [
             {"name": r["name"], "key": r["key"], "seconds": r["seconds"], "outputs": r["outputs"]}
             for r in context.records
         ],
-        "seed": recipe.seed,
+        "seed": context.recipe.seed,
     }
 
 

@@ -85,7 +85,7 @@ STEPS: tuple[Step, ...] = (
         function=litert_stage,
         packages=("litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
     ),
-    Step(name="bundle", version=2, config=BundleConfig, function=bundle_stage),
+    Step(name="bundle", version=3, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=4, config=BenchConfig, function=bench_stage),
     Step(name="report", version=2, config=ReportConfig, function=report_stage),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Protocol, Union
 
@@ -43,6 +43,7 @@ class OnnxRuntimeEngine:
     ``input_names`` are the graph's own inputs in its order, ``providers`` those that were asked for: beyond the
     CPU's, nothing falls back in silence (``providers.create_session``), and ``placement`` tells what ran where.
     ``provider_options`` are onnxruntime's own, by provider; with ``profile_prefix`` the session writes a profile.
+    ``content`` is what the file at ``model_path`` holds, where it was read already.
     Raises ``VerificationError`` when onnxruntime cannot load the graph, ``DeviceError`` when a provider is missing.
     """
 
@@ -53,6 +54,7 @@ class OnnxRuntimeEngine:
         *,
         provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
         profile_prefix: Optional[str] = None,
+        content: Optional[bytes] = None,
     ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         path = str(model_path)
@@ -61,11 +63,13 @@ class OnnxRuntimeEngine:
             options.enable_profiling = True
             options.profile_file_prefix = profile_prefix
         if self.settings.providers == (CPU_PROVIDER,):
-            session = _cpu_session(path, options)
+            session = _cpu_session(path, content, options)
         else:
             from pocketformer.runtime.providers import create_session
 
-            session = create_session(path, options, self.settings.providers, provider_options)
+            session = create_session(
+                path, options, self.settings.providers, provider_options, content=content
+            )
         self.model_path = path
         self.input_names: tuple[str, ...] = tuple(item.name for item in session.get_inputs())
         output = session.get_outputs()[0]
@@ -98,30 +102,43 @@ class OnnxRuntimeEngine:
         return output
 
 
-def open_engine(graph: Path, settings: SessionSettings, need: EngineNeed = DEFAULT_NEED) -> Engine:
+def open_engine(
+    graph: Path,
+    settings: SessionSettings,
+    need: EngineNeed = DEFAULT_NEED,
+    content: Optional[Sequence[bytes]] = None,
+) -> Engine:
     """The engine for a bundle's graph: TensorRT for a built ``.engine``, else the one that it was made for.
 
-    Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine``, ``LitertEngine`` and ``TensorrtEngine`` do.
+    ``content`` is what the files of the graph hold (``graph_files``), where they were read already; an engine of
+    TensorRT has to be a file. Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine``, ``LitertEngine`` and
+    ``TensorrtEngine`` do.
     """
     if graph.suffix == ".engine":
+        if content is not None:
+            raise InputError(
+                f"{graph} is read from its file alone, not out of an archive",
+                hint="Unpack the archive (unzip).",
+            )
         from pocketformer.runtime.backends.tensorrt import TensorrtEngine
 
         return TensorrtEngine(graph)
     if need.name == OPENVINO:
         from pocketformer.runtime.backends.openvino import OpenvinoEngine
 
-        return OpenvinoEngine(graph, settings, minimum_version=need.minimum_version)
+        return OpenvinoEngine(graph, settings, minimum_version=need.minimum_version, content=content)
+    one = None if content is None else content[0]
     if need.name == LITERT:
         from pocketformer.runtime.backends.litert import LitertEngine
 
-        return LitertEngine(graph, settings, minimum_version=need.minimum_version)
-    return OnnxRuntimeEngine(graph, settings)
+        return LitertEngine(graph, settings, minimum_version=need.minimum_version, content=one)
+    return OnnxRuntimeEngine(graph, settings, content=one)
 
 
-def _cpu_session(path: str, options: Any) -> Any:
+def _cpu_session(path: str, content: Optional[bytes], options: Any) -> Any:
     try:
         return ort.InferenceSession(
-            path,
+            path if content is None else content,
             sess_options=options,
             providers=[CPU_PROVIDER],
             enable_fallback=0,  # it prints to stdout, and there is nothing to fall back to

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Optional, TypeVar, Union
 
-from pocketformer.runtime.errors import InputError, PocketformerError, VerificationError
+from pocketformer.runtime.errors import InputError, VerificationError
+from pocketformer.runtime.limits import LARGEST_FILE, LARGEST_GOLDEN, LARGEST_TOKENIZER, MOST_FILES
 from pocketformer.runtime.manifest_fields import DAMAGED, Fields, check_file_name, wrong
 from pocketformer.runtime.manifest_fields import MANIFEST_FILE as MANIFEST_FILE
+from pocketformer.runtime.signature import Key, PublicKey
+from pocketformer.runtime.strict_json import parse_json
 
 SCHEMA_VERSION = 1
 CPU_PROVIDER = "CPUExecutionProvider"
@@ -28,6 +31,13 @@ POSTPROCESSING_KINDS = ("softmax_labels",)
 # A graph input that the text encoder can fill; anything else in a manifest cannot be predicted with.
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_LENGTH = 2**20
+MOST_THREADS = 1024
+
+# By its ending an engine knows the format of a graph: ONNX, OpenVINO's IR, a built engine of TensorRT, onnxruntime's
+# own format, LiteRT.
+GRAPH_SUFFIXES = (".onnx", ".xml", ".engine", ".ort", ".tflite")
+# The engine that alone reads such a graph.
+_SUFFIX_ENGINES = {".xml": OPENVINO, ".ort": ONNXRUNTIME, ".tflite": LITERT}
 
 AnyPath = TypeVar("AnyPath", Path, PurePosixPath)
 
@@ -144,8 +154,10 @@ class Manifest:
         is of a newer schema than this version of pocketformer reads.
         """
         try:
-            document = json.loads(text, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            document = parse_json(text)
+            if "\\u" in text:  # an escape is the only way to half a character, which no host can show
+                json.dumps(document, ensure_ascii=False).encode("utf-8")
+        except ValueError as error:
             raise VerificationError(f"{MANIFEST_FILE} is not JSON: {error}", hint=DAMAGED) from error
         if not isinstance(document, dict):
             raise wrong("the document", "a JSON object", document)
@@ -174,10 +186,20 @@ class Manifest:
             tolerance=top.number("tolerance"),
             provenance=top.mapping("provenance"),
             runtime={key: top.object("runtime").text(key) for key in top.mapping("runtime")},
-            files={name: _entry(name, item) for name, item in top.mapping("files").items()},
+            files={name: _entry(name, item) for name, item in top.entries("files", MOST_FILES).items()},
         )
         manifest._check_names()
         return manifest
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Manifest:
+        """Read the bytes of a manifest, which are UTF-8. Errors as ``from_json``."""
+        try:
+            return cls.from_json(content.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise VerificationError(
+                f"{MANIFEST_FILE} is not UTF-8 at byte {error.start}", hint=DAMAGED
+            ) from error
 
     def _check_names(self) -> None:
         """Check what no single field can: the files named are listed, and the inputs can be filled."""
@@ -190,6 +212,17 @@ class Manifest:
         for place, name in named.items():
             if name not in self.files:
                 raise wrong(place, "a file listed in `files`", name)
+        for name, most in (
+            (self.golden_file, LARGEST_GOLDEN),
+            (self.preprocessing.tokenizer_file, LARGEST_TOKENIZER),
+        ):
+            if self.files[name].bytes > most:
+                raise wrong(f"files[{name!r}].bytes", f"at most {most}", self.files[name].bytes)
+        only = _SUFFIX_ENGINES.get(PurePosixPath(self.graph).suffix, self.engine.name)
+        if not self.graph.endswith(GRAPH_SUFFIXES) or self.engine.name != only:
+            raise wrong(
+                "graph", f"a file that ends in {', '.join(GRAPH_SUFFIXES)}, as its engine has it", self.graph
+            )
         for index, spec in enumerate(self.inputs):
             if spec.name not in TEXT_INPUTS:
                 raise wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
@@ -198,35 +231,19 @@ class Manifest:
                 raise wrong(f"inputs[{index}].dtype", repr(dtype), spec.dtype)
 
 
-def read_manifest(directory: Union[str, Path]) -> Manifest:
-    """Read the manifest of the bundle in ``directory``.
+def read_manifest(path: Union[str, Path], *, key: Optional[Key] = None) -> Manifest:
+    """Read the manifest of the bundle at ``path``, a directory or an archive; its other files are not looked at.
 
-    Raises ``InputError`` when there is no such directory or no manifest in it, else as ``from_json``.
+    With ``key``, the signer's public key, it is parsed only when its signature holds.
+    Raises ``InputError`` when there is no such bundle or no manifest in it, else as ``from_json``.
     """
-    folder = Path(directory)
-    path = folder / MANIFEST_FILE
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise VerificationError(f"{path} is not UTF-8 at byte {error.start}", hint=DAMAGED) from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL in it
-        reason = getattr(error, "strerror", None) or str(error)
-        what = f"no bundle at {folder}" if not folder_exists(folder) else f"{path} cannot be read: {reason}"
-        raise InputError(
-            what, hint=f"Give the directory of a bundle, such as out/bundles/cpu; it holds {MANIFEST_FILE}."
-        ) from error
-    try:
-        return Manifest.from_json(text)
-    except PocketformerError as error:
-        raise type(error)(f"{folder}: {error.message}", hint=error.hint) from error
+    from pocketformer.runtime.opening import manifest_bytes, open_contents  # they know what a manifest is
 
-
-def folder_exists(folder: Path) -> bool:
-    """Whether ``folder`` is a directory; a path that no file system could hold is not."""
+    public = None if key is None else PublicKey(key)
     try:
-        return folder.is_dir()
-    except (OSError, ValueError):
-        return False
+        return Manifest.from_bytes(manifest_bytes(open_contents(path, public), public))
+    except VerificationError as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
 
 
 def sha256_file(path: Union[str, Path]) -> str:
@@ -286,7 +303,7 @@ def _engine(fields: Fields) -> EngineNeed:
 
 def _session(fields: Fields) -> SessionSettings:
     return SessionSettings(
-        intra_op_threads=fields.integer("intra_op_threads", 0, 1024),
+        intra_op_threads=fields.integer("intra_op_threads", 0, MOST_THREADS),
         spinning=fields.boolean("spinning"),
         graph_optimization=fields.choice("graph_optimization", GRAPH_OPTIMIZATIONS),
         memory_arena=fields.boolean("memory_arena"),
@@ -304,8 +321,4 @@ def _entry(name: str, value: Any) -> FileEntry:
     sha256 = fields.text("sha256")
     if _SHA256.match(sha256) is None:
         raise wrong(f"{place}.sha256", "64 lower-case hexadecimal digits", sha256)
-    return FileEntry(sha256=sha256, bytes=fields.integer("bytes", 0))
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    return FileEntry(sha256=sha256, bytes=fields.integer("bytes", 0, LARGEST_FILE))

@@ -9,6 +9,7 @@ from typing import Any, Optional
 from pocketformer.runtime.errors import VerificationError
 
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.json.sig"
 DAMAGED = "The bundle is damaged or was edited by hand: copy it again, or write it again."
 
 
@@ -86,6 +87,15 @@ class Fields:
         value: dict[str, Any] = self._get(key, dict, "an object")
         return value
 
+    def entries(self, key: str, most: int) -> dict[str, Any]:
+        """An object of at most ``most`` keys."""
+        value = self.mapping(key)
+        if len(value) > most:
+            raise VerificationError(
+                f"{MANIFEST_FILE}: {self._at(key)} has {len(value)} entries, more than {most}", hint=DAMAGED
+            )
+        return value
+
     def object(self, key: str) -> Fields:
         """An object, for typed access to its keys."""
         return Fields(self._at(key), self.mapping(key))
@@ -118,12 +128,15 @@ class Fields:
 
 
 def check_file_name(place: str, name: str) -> None:
-    """Refuse a name that leads out of the bundle or means different files on different systems."""
+    """Refuse a name that leads out of the bundle or means different files on different systems.
+
+    The manifest cannot hold its own hash, nor that of its signature.
+    """
     parts = name.split("/")
     if (
         any(part in ("", ".", "..") for part in parts)
         or any(c in name for c in "\\:\0")
-        or name == MANIFEST_FILE
+        or name in (MANIFEST_FILE, SIGNATURE_FILE)
     ):
         raise wrong(place, "a path inside the bundle with forward slashes", name)
 

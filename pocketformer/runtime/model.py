@@ -10,10 +10,14 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketformer.runtime.contents import Contents
 from pocketformer.runtime.engine import Engine, FloatArray, open_engine
 from pocketformer.runtime.errors import InputError, VerificationError
-from pocketformer.runtime.manifest import Manifest, SessionSettings, read_manifest
+from pocketformer.runtime.limits import LARGEST_TOKENIZER
+from pocketformer.runtime.manifest import Manifest, SessionSettings
+from pocketformer.runtime.opening import check_graph, graph_content, open_bundle
 from pocketformer.runtime.results import Prediction
+from pocketformer.runtime.signature import Key
 from pocketformer.runtime.text import IntArray, TextEncoder, text_list
 
 # Texts tokenized at a time, in batches: enough to sort by length, few enough to hold for a file of millions.
@@ -80,43 +84,41 @@ class Model:
         return Prediction(text, self.labels[row.index(top)], 1.0 / total)
 
 
-def load(path: Union[str, Path], *, session: Optional[SessionSettings] = None) -> Model:
-    """Load the bundle in the directory ``path``; ``session`` replaces the settings that it was measured with.
+def load(
+    path: Union[str, Path], *, session: Optional[SessionSettings] = None, key: Optional[Key] = None
+) -> Model:
+    """Load the bundle at ``path``, a directory or an archive; ``session`` replaces what it was measured with.
 
-    Sizes of files are compared with the manifest, their hashes are not: that is what ``verify`` is for.
-    Raises ``InputError`` when there is no bundle, ``VerificationError`` when it is damaged, ``UnavailableError`` when
-    the device or library that it asks for is not here.
+    Sizes of files are compared with the manifest, their hashes are not: that is what ``verify`` is for. With ``key``,
+    the signer's public key, they are: its signature is checked before anything is parsed, and the bytes that are used
+    are those that were hashed.
+    Raises ``InputError`` when there is no bundle, ``VerificationError`` when it is damaged or not signed with the key,
+    ``UnavailableError`` when the device or library that it asks for is not here.
     """
-    folder = Path(path)
-    manifest = read_manifest(folder)
-    for name, entry in manifest.files.items():
-        try:
-            size = (folder / name).stat().st_size
-        except OSError as error:
-            raise VerificationError(
-                f"{folder / name} is missing from the bundle", hint="Copy the whole bundle again."
-            ) from error
-        if size != entry.bytes:
-            raise VerificationError(
-                f"{folder / name} has {size} bytes, its manifest says {entry.bytes}",
-                hint="The file was changed or only partly copied: copy the bundle again.",
-            )
+    return model_from(*open_bundle(path, key), session=session)
+
+
+def model_from(manifest: Manifest, contents: Contents, *, session: Optional[SessionSettings] = None) -> Model:
+    """The model of an opened bundle. Errors as ``load``."""
     settings = manifest.session if session is None else session
-    engine = open_engine(folder / manifest.graph, settings, manifest.engine)
     preprocessing = manifest.preprocessing
+    tokenizer = contents.read(preprocessing.tokenizer_file, LARGEST_TOKENIZER)
+    check_graph(contents, manifest)
+    graph = contents.place / manifest.graph
+    engine = open_engine(graph, settings, manifest.engine, graph_content(contents, manifest))
     encoder = TextEncoder(
-        folder / preprocessing.tokenizer_file,
+        contents.place / preprocessing.tokenizer_file,
         preprocessing.max_length,
         preprocessing.pad_id,
         engine.input_names,
+        content=tokenizer,
     )
-    _check_graph(folder, manifest, engine, encoder)
+    _check_graph(graph, manifest, engine, encoder)
     return Model(manifest, engine, encoder)
 
 
-def _check_graph(folder: Path, manifest: Manifest, engine: Engine, encoder: TextEncoder) -> None:
+def _check_graph(graph: Path, manifest: Manifest, engine: Engine, encoder: TextEncoder) -> None:
     """Refuse a manifest that describes another graph than the one beside it."""
-    graph = folder / manifest.graph
     hint = "Graph and manifest are of different bundles: copy the bundle again."
     stated = {spec.name for spec in manifest.inputs}
     if stated != set(engine.input_names):

@@ -46,11 +46,14 @@ def create_session(
     options: Any,
     providers: Sequence[str],
     provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
+    *,
+    content: Optional[bytes] = None,
 ) -> Any:
     """An ``onnxruntime.InferenceSession`` in which every one of ``providers`` is at work.
 
     Operators go to the CPU only where ``CPUExecutionProvider`` is among ``providers``; else a graph with an operator
-    that the others lack is refused. ``provider_options`` are onnxruntime's own, by provider.
+    that the others lack is refused. ``provider_options`` are onnxruntime's own, by provider; ``content`` is
+    what the file at ``path`` holds, where it was read already.
     Raises ``DeviceError`` when a provider cannot be used here, ``VerificationError`` for a graph that cannot be read.
     """
     require_providers(providers)
@@ -61,7 +64,9 @@ def create_session(
     options.log_severity_level = _FATAL_ONLY  # what fails is told by the error that is raised
     chosen = [(name, dict((provider_options or {}).get(name, {}))) for name in providers]
     try:
-        session = ort.InferenceSession(path, sess_options=options, providers=chosen, enable_fallback=0)
+        session = ort.InferenceSession(
+            path if content is None else content, sess_options=options, providers=chosen, enable_fallback=0
+        )
     except Exception as error:  # onnxruntime's own exceptions share no base class
         unloadable = {name: _unloadable(name) for name in providers}
         if any(unloadable.values()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,19 @@ _BATCH_WORTH_THREADS = 64
 _LONGEST_CACHED = 512
 
 
+class _Encoded(NamedTuple):
+    """What ``collate`` needs of a ``tokenizers.Encoding``."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+
 class TextEncoder:
     """Encodes texts for a graph with the inputs ``input_names``, some of ``TEXT_INPUTS``.
 
     Truncates at ``max_length`` tokens (special tokens included) and pads to the longest text of a call
-    with ``pad_id``. It holds no state that a call changes, except caches that any thread may fill, so
-    several threads may share one encoder.
+    with ``pad_id``. ``content`` is what the file holds, where it was read already. An encoder holds no state that a
+    call changes, except caches that any thread may fill, so several threads may share one.
 
     Raises ``VerificationError`` when the tokenizer's file cannot be read or does not fit the settings.
     """
@@ -42,6 +49,8 @@ class TextEncoder:
         max_length: int,
         pad_id: int,
         input_names: Sequence[str],
+        *,
+        content: Optional[bytes] = None,
     ) -> None:
         path = str(tokenizer_json_path)
         unknown = [name for name in input_names if name not in TEXT_INPUTS]
@@ -51,7 +60,7 @@ class TextEncoder:
                 hint="Export the model with the inputs of a text classifier.",
             )
         try:
-            tokenizer = Tokenizer.from_file(path)
+            tokenizer = Tokenizer.from_file(path) if content is None else Tokenizer.from_buffer(content)
         except Exception as error:  # tokenizers raises bare Exception
             raise VerificationError(
                 f"{path} is not a tokenizer that this version of tokenizers reads: {error}",
@@ -143,6 +152,22 @@ class TextEncoder:
                     types[index, : lengths[index]] = encoding.type_ids
             feeds["token_type_ids"] = types
         return feeds
+
+    def feed_ids(self, ids: Sequence[int], text: str) -> dict[str, IntArray]:
+        """Inputs of the graph for a text that was encoded elsewhere, as a batch of one.
+
+        ``text`` itself is only looked at by tokenizers whose ``token_type_ids`` are not all zero, to know these;
+        ``VerificationError`` when they do not fit the ids.
+        """
+        types = [0] * len(ids)
+        if self._wants_types and not self._types_are_zero:
+            types = self.tokenize([text])[0].type_ids
+            if len(types) != len(ids):
+                raise VerificationError(
+                    f"there are {len(ids)} ids for a text of {len(types)} tokens",
+                    hint="The tokenizer is another.",
+                )
+        return self.collate([_Encoded(list(ids), types)])
 
     def _constants(self, length: int) -> tuple[IntArray, IntArray]:
         """All ones and all zeros, int64 [1, length], read-only; two threads at worst make them twice."""

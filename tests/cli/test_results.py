@@ -117,7 +117,7 @@ def test_verify_a_whole_and_a_damaged_bundle(cli: Any, bundle_dir: Path, tmp_pat
     bad = cli("verify", copy, "--json")
     assert bad.code == 5
     assert bad.json["ok"] is False
-    assert "FAILED  files: model.onnx" in cli("verify", copy).out
+    assert "FAIL  files       model.onnx has another SHA-256" in cli("verify", copy).out
     (copy / "model.onnx").write_bytes(graph[:100])
     assert cli("predict", copy, "hello").code == 5
     assert cli("verify", tmp_path / "none").code == 2
@@ -209,3 +209,32 @@ def test_clean_asks_and_spares_what_is_not_its_own(
     assert cli("clean", copy, "--yes").code == 0
     assert [p.name for p in copy.iterdir()] == ["notes.txt"]
     assert cli("clean", tmp_path, "--yes").code == 2
+
+
+def test_signed_bundles_and_archives(
+    cli: Any, bundle_dir: Path, key_pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    from pocketformer.export.archive import write_archive
+
+    private, public = key_pair
+    archive = tmp_path / "b.pfz"
+    write_archive(bundle_dir, archive, private)
+    assert cli("verify", archive).out.startswith("ok    manifest    schema_version 1")
+    assert cli("verify", archive, "--key", public).out.startswith("ok    signature   Ed25519")
+    asked = cli("predict", archive, "--key", public, "--provider", "cpu", "the cat", "--json").json
+    assert asked == cli("predict", bundle_dir, "the cat", "--json").json
+    unsigned = cli("verify", bundle_dir, "--key", public)
+    assert unsigned.code == 5
+    assert unsigned.out.startswith("FAIL  signature   manifest.json.sig: it is not signed")
+    assert cli("predict", bundle_dir, "--key", public, "the cat").code == 5
+    assert cli("verify", archive, "--key", private).code == 2
+    assert cli("verify", archive, "--key", tmp_path / "none.pem").code == 2
+
+
+def test_a_bundle_cannot_write_lines_of_its_own(cli: Any, bundle_dir: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
+    document = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    document["name"] = "x\nok    files       all good\x1b[2J"
+    (copy / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
+    first = cli("verify", copy).out.splitlines()[0]
+    assert first.startswith("ok    manifest    schema_version 1, x\\nok    files       all good\\x1b[2J, ")

@@ -32,6 +32,7 @@ def arguments(graph: Path, model_dir: Path, **changes: Any) -> dict[str, Any]:
         "provenance": {"model": "tiny"},
         "name": "tiny",
         "license_text": "Apache-2.0",
+        "data_license_text": "MIT",
     }
     return {**values, **changes}
 
@@ -46,6 +47,8 @@ def test_a_bundle_predicts_and_verifies(tiny_graph: Path, tiny_model_dir: Path, 
         "manifest.json",
         "README.md",
         "LICENSE.txt",
+        "LICENSE.data.txt",
+        "sbom.cdx.json",
     }
     assert verify(result.output).ok
     assert load(result.output).predict_one("a cat ?").label in LABELS
@@ -53,6 +56,7 @@ def test_a_bundle_predicts_and_verifies(tiny_graph: Path, tiny_model_dir: Path, 
     assert [spec.name for spec in manifest.inputs] == ["input_ids", "attention_mask", "token_type_ids"]
     assert {spec.dtype for spec in manifest.inputs} == {"int64"}
     assert set(manifest.files) == names - {"manifest.json"}
+    assert "LICENSE.data.txt" in (result.output / "README.md").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in (result.output / "golden.jsonl").read_text().splitlines()]
     assert [row["text"] for row in rows] == ["the old king ?", "what is a wolf"]
     assert result.metrics["bytes"] == sum(path.stat().st_size for path in result.output.iterdir())

@@ -8,15 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketformer.runtime.errors import PocketformerError, VerificationError
-from pocketformer.runtime.golden import GoldenSample, golden_from_jsonl, golden_to_jsonl, make_golden
+from pocketformer.runtime.golden import (
+    LARGEST_ID,
+    GoldenSample,
+    golden_from_jsonl,
+    golden_to_jsonl,
+    make_golden,
+)
 from pocketformer.runtime.model import Model
 
 SAMPLES = st.builds(
     GoldenSample,
     text=st.text(st.characters(), max_size=40),
-    input_ids=st.lists(st.integers(0, 2**40)).map(tuple),
+    input_ids=st.lists(st.integers(0, LARGEST_ID)).map(tuple),
     logits=st.lists(st.floats(allow_nan=False, allow_infinity=False, width=32), min_size=1).map(tuple),
     label=st.text(),
+    score=st.none() | st.floats(0.0, 1.0),
 )
 
 
@@ -57,8 +64,13 @@ GOOD = {"text": "a", "input_ids": [1, 2], "logits": [0.5, -1], "label": "x"}
         ({**GOOD, "input_ids": [True]}, "input_ids must be"),
         ({**GOOD, "logits": []}, "logits must be"),
         ({**GOOD, "logits": ["1"]}, "logits must be"),
-        ({**GOOD, "logits": [float("nan")]}, "logits must be finite"),
-        ({**GOOD, "logits": [10**400]}, "too large"),
+        ({**GOOD, "logits": [float("nan")]}, "NaN is no JSON number"),
+        ({**GOOD, "logits": [10**400]}, "401 digits"),
+        ({**GOOD, "input_ids": [-1]}, "input_ids must be"),
+        ({**GOOD, "input_ids": [LARGEST_ID + 1]}, "input_ids must be"),
+        ({**GOOD, "score": 1.5}, "score must be"),
+        ({**GOOD, "score": True}, "score must be"),
+        ({**GOOD, "score": "0.5"}, "score must be"),
         ({key: value for key, value in GOOD.items() if key != "label"}, "'label' is missing"),
     ],
 )
@@ -66,6 +78,19 @@ def test_the_wrong_line_is_named(row: object, reason: str) -> None:
     text = "\n".join([json.dumps(GOOD), "", json.dumps(row)])
     with pytest.raises(VerificationError, match=rf"line 3: .*{reason}"):
         golden_from_jsonl(text)
+
+
+def test_numbers_that_overflow_are_refused() -> None:
+    text = json.dumps(GOOD).replace("0.5", "1e999")
+    with pytest.raises(VerificationError, match="logits must be finite"):
+        golden_from_jsonl(text)
+
+
+def test_scores_are_the_softmax_of_the_logits(tiny_runtime: Model, tiny_texts: list[str]) -> None:
+    for sample in make_golden(tiny_runtime, tiny_texts[:4]):
+        exact = np.exp(np.array(sample.logits)) / np.exp(np.array(sample.logits)).sum()
+        assert sample.score == pytest.approx(exact.max(), abs=1e-12)
+        assert sample.score == pytest.approx(tiny_runtime.predict_one(sample.text).score, abs=1e-12)
 
 
 def test_no_samples_prove_nothing() -> None:

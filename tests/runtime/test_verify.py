@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketformer.runtime.errors import InputError
+from pocketformer.runtime.golden import softmax
 from pocketformer.runtime.manifest import MANIFEST_FILE, file_entry
 from pocketformer.runtime.verify import VerifyReport, verify
 
@@ -72,7 +73,7 @@ def test_missing_and_truncated_files(bundle: Path) -> None:
     (bundle / "golden.jsonl").unlink()
     (bundle / "tokenizer.json").write_bytes(b"{}")
     problems = failed(verify(bundle))
-    assert "golden.jsonl cannot be read" in problems["files"]
+    assert "golden.jsonl is missing" in problems["files"]
     assert "tokenizer.json has 2 bytes" in problems["files"]
     assert {"golden", "load"} <= set(problems)
 
@@ -83,12 +84,34 @@ def test_another_tokenizer_is_seen(bundle: Path) -> None:
     vocabulary = document["model"]["vocab"]
     vocabulary["cat"], vocabulary["dog"] = vocabulary["dog"], vocabulary["cat"]
     restate(bundle, "tokenizer.json", json.dumps(document).encode())
-    assert "gives ids" in failed(verify(bundle))["tokenizer"]
+    problems = failed(verify(bundle))
+    assert "gives ids" in problems["tokenizer"]
+    # The other steps begin with the golden ids and the golden logits: they are not to blame.
+    assert set(problems) == {"tokenizer"}
+
+
+def test_another_score_is_seen(bundle: Path) -> None:
+    score = golden(bundle)["score"]
+    assert isinstance(score, float)
+    rewrite_golden(bundle, score=score + 0.9e-6)
+    assert verify(bundle).ok
+    rewrite_golden(bundle, score=score - 1.1e-6)
+    assert set(failed(verify(bundle))) == {"labels"}
+    rewrite_golden(bundle, score=None)  # as bundles of before it was written
+    assert verify(bundle).ok
+
+
+def test_golden_ids_are_held_to_the_models_length(bundle: Path) -> None:
+    rewrite_golden(bundle, input_ids=[2] + [5] * 100_000 + [3])
+    assert "golden ids, and max_length is 16" in failed(verify(bundle))["logits"]
+    rewrite_golden(bundle, input_ids=[2, 10**6, 3])
+    assert {"tokenizer", "logits"} == set(failed(verify(bundle)))
 
 
 def test_logits_beyond_the_tolerance_are_seen(bundle: Path) -> None:
     logits = golden(bundle)["logits"]
     assert isinstance(logits, list)
+    # The same to all logits, so that the scores stay.
     rewrite_golden(bundle, logits=[value + 0.9e-4 for value in logits])
     assert verify(bundle).ok
     rewrite_golden(bundle, logits=[value + 1e-2 for value in logits])
@@ -125,7 +148,8 @@ def test_a_tie_within_the_tolerance_is_no_damage(bundle: Path) -> None:
     best = logits.index(max(logits))
     other = (best + 1) % 3
     logits[other] = logits[best] + 0.1
-    rewrite_golden(bundle, logits=logits, label=("animal", "place", "person")[other])
+    label = ("animal", "place", "person")[other]
+    rewrite_golden(bundle, logits=logits, label=label, score=softmax(logits, other))
     report = verify(bundle)
     assert report.ok
     assert "1 nearly tied" in report.checks[-1].detail

@@ -100,10 +100,12 @@ class Rules:
 
         Of those within the budget the fastest, and of those about as fast, whose order is the clock's noise, the one
         that drops least; where the drop has no limit the most accurate. When none keeps it: the fastest that keeps the
-        drop, or else the one that drops least. ``ValueError`` without trials.
+        drop, or else the one that drops least. A model that was trained on is no choice any more. ``ValueError``
+        without trials.
         """
         if not trials:
             raise ValueError("there is no trial to judge")
+        trials = trained_to_the_end(trials)
         within = [t for t in trials if not self.missing(t)]
         if within:
             if self.budget.max_drop is not None:
@@ -155,6 +157,16 @@ def worth_aiming(trials: Sequence[Trial], rules: Rules) -> tuple[Trial | None, f
             return None
     share = _AIM * limit / before
     return (slower, round(share, 3)) if _LEAST_SHARE <= share < 1 else None
+
+
+def trained_to_the_end(trials: Sequence[Trial]) -> list[Trial]:
+    """The trials without those from which a polished one was made.
+
+    It takes the same time, and more training brings it nearer to the teacher, which a few hundred rows of validation
+    do not always see (docs/decisions/0015).
+    """
+    polished = {(t.depth, t.aimed) for t in trials if t.polished}
+    return [t for t in trials if t.polished or (t.depth, t.aimed) not in polished]
 
 
 def judged(trials: Sequence[Trial]) -> list[Trial]:

@@ -30,7 +30,7 @@ class LitertEngine:
     """The file at ``path`` in LiteRT's interpreter; ``run`` may be called from several threads, one at a time.
 
     Of ``settings`` only ``intra_op_threads`` means something here. ``lengths`` are those of its signatures, ascending;
-    a longer text is refused. Raises ``MissingDependencyError`` without LiteRT or with one older than
+    a longer text is refused. ``content`` is what the file holds, where it was read already. Raises ``MissingDependencyError`` without LiteRT or with one older than
     ``minimum_version``, ``VerificationError`` when LiteRT cannot load the file or it has no signature for texts,
     ``InputError`` when ``settings`` name providers of onnxruntime.
     """
@@ -41,6 +41,7 @@ class LitertEngine:
         settings: Optional[SessionSettings] = None,
         *,
         minimum_version: Optional[str] = None,
+        content: Optional[bytes] = None,
     ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         self.model_path = str(path)
@@ -52,7 +53,9 @@ class LitertEngine:
         interpreter = import_litert(minimum_version)
         try:
             self._interpreter = interpreter.Interpreter(
-                model_path=self.model_path, num_threads=self.settings.intra_op_threads or available_cores()
+                model_path=self.model_path if content is None else None,
+                model_content=content,
+                num_threads=self.settings.intra_op_threads or available_cores(),
             )
             found = {
                 int(match.group(1)): name

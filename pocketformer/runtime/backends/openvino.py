@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -28,8 +28,9 @@ class OpenvinoEngine:
 
     Of ``settings`` only ``intra_op_threads`` means something here. Floats stay float32 where OpenVINO would compute in
     bfloat16 by itself, so that every processor gives the same answers. ``minimum_version`` is the oldest OpenVINO that
-    the graph runs with. Raises ``MissingDependencyError`` without OpenVINO or with an older one, ``VerificationError``
-    when OpenVINO cannot load the graph, ``InputError`` when ``settings`` name providers of onnxruntime.
+    the graph runs with, ``content`` what the files of the graph hold, where they were read already. Raises
+    ``MissingDependencyError`` without OpenVINO or with an older one, ``VerificationError`` when OpenVINO cannot load
+    the graph, ``InputError`` when ``settings`` name providers of onnxruntime.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class OpenvinoEngine:
         settings: Optional[SessionSettings] = None,
         *,
         minimum_version: Optional[str] = None,
+        content: Optional[Sequence[bytes]] = None,
     ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         self.model_path = str(path)
@@ -57,7 +59,7 @@ class OpenvinoEngine:
         }
         try:
             core = module.Core()
-            self._compiled = core.compile_model(core.read_model(self.model_path), "CPU", properties)
+            self._compiled = core.compile_model(_read(core, self.model_path, content), "CPU", properties)
         except Exception as error:  # OpenVINO raises RuntimeError and ValueError of its own wording
             raise VerificationError(
                 f"OpenVINO {module.__version__} cannot load {path}: {_first_lines(error)}",
@@ -107,6 +109,12 @@ class OpenvinoEngine:
         if request is None:
             request = self._held.request = self._compiled.create_infer_request()
         return request
+
+
+def _read(core: Any, path: str, content: Optional[Sequence[bytes]]) -> Any:
+    if content is None:
+        return core.read_model(path)
+    return core.read_model(*content) if len(content) > 1 else core.read_model(content[0], b"")
 
 
 def import_openvino(minimum_version: Optional[str] = None) -> Any:

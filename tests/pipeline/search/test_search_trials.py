@@ -84,12 +84,22 @@ def test_the_best_for_a_budget(budget: dict[str, Any], taken: int, kept: bool) -
 
 
 def test_of_models_about_as_fast_the_most_accurate_is_taken() -> None:
-    polished = replace(
-        CHAIN[1], number=12, polished=True, drop=0.006, latency_ms={"real": 2.1, "8x128": 42.0}
+    other = replace(
+        CHAIN[1], number=12, depth=2.5, aimed=0.9, drop=0.006, latency_ms={"real": 2.1, "8x128": 42.0}
     )
-    assert _rules(max_drop=0.02).judge([*CHAIN, polished]).trial == polished
-    slower = replace(polished, latency_ms={"real": 2.3, "8x128": 46.0})
+    assert _rules(max_drop=0.02).judge([*CHAIN, other]).trial == other
+    slower = replace(other, latency_ms={"real": 2.3, "8x128": 46.0})
     assert _rules(max_drop=0.02).judge([*CHAIN, slower]).trial == CHAIN[1]
+
+
+def test_a_model_that_was_trained_on_stands_for_itself_before() -> None:
+    """Whatever a small validation split says of the two."""
+    polished = replace(CHAIN[1], number=12, polished=True, drop=0.014)
+    assert _rules(max_drop=0.02).judge([*CHAIN, polished]).trial == polished
+    aimed = replace(polished, number=13, aimed=0.9)  # of another model
+    assert _rules(max_drop=0.013).judge([*CHAIN, aimed]).trial == CHAIN[1]
+    over = _rules(max_drop=0.013).judge([*CHAIN, polished])
+    assert (over.trial, over.kept) == (CHAIN[0], True)
 
 
 def test_what_is_missing_is_told_with_both_numbers() -> None:
