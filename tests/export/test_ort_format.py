@@ -12,8 +12,9 @@ import pytest
 from pocketformer import load
 from pocketformer.export import ort_format
 from pocketformer.export.agreement import TextAgreement
+from pocketformer.export.bundle import refresh_manifest
 from pocketformer.export.ort_format import OPERATORS_FILE, inspect_ort, write_ort, write_ort_bundle
-from pocketformer.runtime.errors import ExportError, ModelError, ParityError
+from pocketformer.runtime.errors import ExportError, ModelError, ParityError, VerificationError
 from pocketformer.runtime.manifest import read_manifest
 from pocketformer.runtime.verify import verify
 
@@ -67,6 +68,33 @@ def test_a_damaged_file_is_refused(ort_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "no.ort").write_bytes(b"nothing of the kind")
     with pytest.raises(ModelError, match=r"cannot be read as an \.ort file"):
         inspect_ort(tmp_path / "no.ort")
+
+
+def test_signed_and_in_one_file_it_verifies(
+    ort_bundle: Path, key_pair: tuple[Path, Path], tmp_path: Path, tiny_texts: list[str]
+) -> None:
+    from pocketformer.export.archive import write_archive
+    from pocketformer.export.signing import sign_bundle
+
+    private, public = key_pair
+    copy = shutil.copytree(ort_bundle, tmp_path / "copy")
+    sign_bundle(copy, private)
+    write_archive(copy, tmp_path / "bundle.pfz", private)
+    for place in (copy, tmp_path / "bundle.pfz"):
+        assert verify(place, key=public).ok
+        answers = load(place, key=public).predict(tiny_texts)
+        assert answers == load(ort_bundle).predict(tiny_texts)
+
+
+def test_another_format_under_its_name_is_not_given_to_onnxruntime(
+    ort_bundle: Path, small_bundle: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(ort_bundle, tmp_path / "copy")
+    shutil.copyfile(small_bundle / "model.onnx", copy / "model.ort")
+    refresh_manifest(copy, read_manifest(ort_bundle))
+    with pytest.raises(VerificationError, match="not in onnxruntime's own format"):
+        load(copy)
+    assert not verify(copy).ok
 
 
 def test_what_cannot_be_converted_is_an_error(small_bundle: Path, ort_bundle: Path, tmp_path: Path) -> None:

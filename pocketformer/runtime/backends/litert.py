@@ -30,9 +30,10 @@ class LitertEngine:
     """The file at ``path`` in LiteRT's interpreter; ``run`` may be called from several threads, one at a time.
 
     Of ``settings`` only ``intra_op_threads`` means something here. ``lengths`` are those of its signatures, ascending;
-    a longer text is refused. ``content`` is what the file holds, where it was read already. Raises ``MissingDependencyError`` without LiteRT or with one older than
-    ``minimum_version``, ``VerificationError`` when LiteRT cannot load the file or it has no signature for texts,
-    ``InputError`` when ``settings`` name providers of onnxruntime.
+    a longer text is refused. ``content`` is what the file holds, where it was read already. Raises
+    ``MissingDependencyError`` without LiteRT or with one older than ``minimum_version``, ``VerificationError`` when
+    LiteRT cannot load the file or it has no signature for texts, ``InputError`` when ``settings`` name providers of
+    onnxruntime.
     """
 
     def __init__(

@@ -133,12 +133,29 @@ def test_a_bundle_can_ask_for_it(bundle: Path, tiny_texts: list[str], table: np.
     assert not verify(damaged).ok
 
 
+def test_signed_and_in_one_file_it_answers_alike(
+    bundle: Path, key_pair: tuple[Path, Path], tmp_path: Path, tiny_texts: list[str]
+) -> None:
+    from pocketformer.export.archive import write_archive
+
+    archive = tmp_path / "bundle.pfz"
+    write_archive(bundle, archive, key_pair[0])
+    assert verify(archive, key=key_pair[1]).ok
+    assert load(archive, key=key_pair[1]).predict(tiny_texts) == load(bundle).predict(tiny_texts)
+    made_of = json.loads((bundle / "sbom.cdx.json").read_text(encoding="utf-8"))["components"]
+    assert {"ai-edge-litert"} <= {item["name"] for item in made_of if item.get("scope") == "required"}
+
+
 def test_inputs_are_of_the_type_that_the_engine_takes(bundle: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(bundle, tmp_path / "copy")
     values = json.loads((copy / MANIFEST_FILE).read_text(encoding="utf-8"))
     values["inputs"][0]["dtype"] = "int64"
     (copy / MANIFEST_FILE).write_text(json.dumps(values), encoding="utf-8")
     with pytest.raises(VerificationError, match="must be 'int32'"):
+        read_manifest(copy)
+    values["engine"]["name"] = "onnxruntime"
+    (copy / MANIFEST_FILE).write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(VerificationError, match="as its engine has it"):
         read_manifest(copy)
 
 
