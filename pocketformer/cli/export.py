@@ -142,8 +142,9 @@ def _of_a_bundle(
     if form == "ort":
         written = to_ort(model, output, texts, force=force)
     else:
-        domain = {"characters": characters, "longest": longest or 200}
-        written = to_text_graph(model, output, texts, force=force, **domain)  # type: ignore[arg-type]
+        written = to_text_graph(
+            model, output, texts, characters=characters, longest=longest or 200, force=force
+        )
     if as_json:
         click.echo(json.dumps(written.to_dict(), ensure_ascii=False))
         return 0
