@@ -2,7 +2,8 @@
 
     from pocketformer import Recipe, run, load
 
-``Recipe`` and ``run`` need the ``compress`` extra; ``load`` works with the base install.
+``Recipe`` and ``run`` need the ``compress`` extra; ``load`` and ``MicroBatcher`` work with the
+base install.
 Names are imported when first used, so that ``import pocketformer`` stays light on a device.
 """
 
@@ -14,15 +15,17 @@ if TYPE_CHECKING:
     from pocketformer.pipeline.recipe import Recipe
     from pocketformer.pipeline.run import run
     from pocketformer.runtime.errors import PocketformerError
+    from pocketformer.runtime.microbatching import MicroBatcher
     from pocketformer.runtime.model import load
 
 __version__ = "0.1.0"
-__all__ = ["PocketformerError", "Recipe", "__version__", "load", "run"]
+__all__ = ["MicroBatcher", "PocketformerError", "Recipe", "__version__", "load", "run"]
 
 _HOMES = {
     "Recipe": "pocketformer.pipeline.recipe",
     "run": "pocketformer.pipeline.run",
     "load": "pocketformer.runtime.model",
+    "MicroBatcher": "pocketformer.runtime.microbatching",
     "PocketformerError": "pocketformer.runtime.errors",
 }
 

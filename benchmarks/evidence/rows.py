@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from statistics import median
 from time import perf_counter
+from typing import Any
 
+from evidence.base_environment import cold_starts, describe_cold_starts, overhead
 from evidence.runs import Finished, Runs
 from evidence.table import EvidenceError, Measured, Row
 
 CORES = 2
-_COLD_STARTS = 7
 _HELP_CALLS = 10
-_OVERHEAD_ROUNDS = 3000
-_QUESTION = "What is the capital of France ?"
 
 
 def demo_time(runs: Runs) -> Measured:
@@ -97,16 +95,7 @@ def base_memory(runs: Runs) -> Measured:
 def runtime_overhead(runs: Runs) -> Measured:
     """Median time of the runtime's predict over that of the same session with tokenizers around it."""
     run = runs.demo()
-    file, column = run.test_file()
-    arguments = (str(run.bundle), str(file), column, str(_OVERHEAD_ROUNDS))
-    found = json.loads(runs.inside(runs.base_python(), "overhead.py", *arguments))
-    if found["disagreeing"]:
-        raise EvidenceError(f"the two ways disagree on {found['disagreeing']} questions: not the same work")
-    how = (
-        f"median {found['runtime_ms']:.4f} ms against {found['bare_ms']:.4f} ms over {found['rounds']} "
-        f"interleaved rounds of {found['texts']} test questions, one process, one session, base install"
-    )
-    return Measured(value=found["runtime_ms"] / found["bare_ms"], how=how)
+    return overhead(runs, runs.base_python(), run.bundle, *run.test_file())
 
 
 def help_seconds(runs: Runs) -> Measured:
@@ -192,18 +181,12 @@ def _speedup(run: Finished, workload: str, source: str) -> Measured:
     return Measured(value=slow / fast, how=how)
 
 
-def _cold_starts(runs: Runs) -> list[dict[str, float]]:
-    bundle, python = runs.demo().bundle, runs.base_python()
-    argv = [str(python), "-I", "-m", "pocketformer.runtime.coldstart", str(bundle), _QUESTION]
-    return [json.loads(runs.output(argv)) for _ in range(_COLD_STARTS + 1)][1:]
+def _cold_starts(runs: Runs) -> list[dict[str, Any]]:
+    return cold_starts(runs, runs.base_python(), runs.demo().bundle)
 
 
 def _describe_cold_starts(runs: Runs) -> str:
-    found = json.loads(runs.inside(runs.base_python(), "base_install.py"))
-    return (
-        f"{_COLD_STARTS} fresh processes after one warm-up, `python -m pocketformer.runtime.coldstart` in a fresh "
-        f"base install without torch and transformers (onnxruntime {found['onnxruntime']})"
-    )
+    return describe_cold_starts(runs, runs.base_python())
 
 
 def _differing(runs: Runs, one: Finished, other: Finished, how: str) -> Measured:

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from evidence.base_environment import INSIDE as INSIDE
+from evidence.base_environment import base_python, inside, install_base
 from evidence.kept import Kept, Make
 from evidence.table import EvidenceError
 from evidence.workspace import base_interpreter, end_of, kill_group, run_logged, started, usable_cores
@@ -21,7 +23,6 @@ from pocketformer.report.schema import Device, Report
 from pocketformer.report.storage import load_report
 from pocketformer.runtime.errors import BudgetNotMetError
 
-INSIDE = Path(__file__).parent / "inside"
 # A run that ends with "budget not met" is whole; that is a row's business.
 WHOLE = (0, BudgetNotMetError.exit_code)
 # Of what the stage took in the uninterrupted run.
@@ -76,7 +77,7 @@ class Runs(Kept):
     def base_python(self) -> Path:
         """The python of a fresh environment with the base install of the demo's clone and nothing else."""
         self.once("base", self._make_base)
-        return self.folder / "base" / "venv" / "bin" / "python"
+        return base_python(self.folder / "base")
 
     def repeat(self) -> Finished:
         """The demo's resolved recipe, run again into another directory."""
@@ -113,7 +114,7 @@ class Runs(Kept):
 
     def inside(self, python: Path, program: str, *arguments: str) -> str:
         """What a program of ``evidence/inside`` prints when that python runs it, isolated from this one."""
-        return self.output([str(python), "-I", str(INSIDE / program), *arguments])
+        return inside(self, python, program, *arguments)
 
     def _finished(self, name: str, make: Make, output: str) -> Finished:
         details = self.once(name, make)
@@ -142,22 +143,7 @@ class Runs(Kept):
     def _make_base(self, folder: Path) -> dict[str, Any]:
         self.demo()
         self.say("base: a fresh environment with the base install")
-        venv, log = folder / "venv", folder / "log.txt"
-        checkout = self.folder / "demo" / "checkout"
-        quiet = ["--quiet", "--disable-pip-version-check"]
-        for argv in (
-            [base_interpreter(), "-m", "venv", str(venv)],
-            [str(venv / "bin" / "python"), "-m", "pip", "install", *quiet, str(checkout)],
-        ):
-            code, _ = run_logged(argv, log=log, environment=self.environment(), folder=folder)
-            if code != 0:
-                raise EvidenceError(f"the base install ended with exit code {code}: {end_of(log)}")
-        found: dict[str, Any] = json.loads(self.inside(venv / "bin" / "python", "base_install.py"))
-        if found["training_libraries"]:
-            raise EvidenceError(f"the base install brought {', '.join(found['training_libraries'])}")
-        if not Path(found["pocketformer"]).is_relative_to(venv):
-            raise EvidenceError(f"the base install runs {found['pocketformer']}, which is not its own")
-        return found
+        return install_base(self.folder / "demo" / "checkout", folder, self.environment())
 
     def _make_repeat(self, folder: Path) -> dict[str, Any]:
         self.say(f"repeat: the resolved recipe again ({folder / 'log.txt'})")

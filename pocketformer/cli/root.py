@@ -45,6 +45,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("report", "report", "Show or render the report of a run.", "Results"),
     Verb("compare", "compare", "Set two reports side by side.", "Results"),
     Verb("predict", "predict", "Ask a bundle.", "Results"),
+    Verb("serve", "serve", "Answer over HTTP.", "Results"),
     Verb("verify", "verify", "Check a bundle's files and answers.", "Results"),
     Verb("targets", "targets", "List, show and probe devices.", "Devices and folders"),
     Verb("clean", "clean", "Delete what a run made, and nothing else.", "Devices and folders"),

@@ -77,6 +77,10 @@ class DeviceError(UnavailableError):
     """A device was lost, refused the connection or lacks what was asked of it."""
 
 
+class BusyError(UnavailableError):
+    """More is asked at once than can be answered in time: a queue is full, or a wait was too long."""
+
+
 class VerificationError(PocketformerError):
     """An artefact is damaged, or does not give the answers that it promised."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketformer.runtime.contents import Contents
-from pocketformer.runtime.engine import Engine, FloatArray, open_engine
+from pocketformer.runtime.engine import Engine, FloatArray, available_cores, open_engine
 from pocketformer.runtime.errors import InputError, VerificationError
 from pocketformer.runtime.limits import LARGEST_TOKENIZER
 from pocketformer.runtime.manifest import Manifest, SessionSettings
@@ -20,16 +21,20 @@ from pocketformer.runtime.results import Prediction
 from pocketformer.runtime.signature import Key
 from pocketformer.runtime.text import IntArray, TextEncoder, text_list
 
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
 # Texts tokenized at a time, in batches: enough to sort by length, few enough to hold for a file of millions.
 _BATCHES_A_WINDOW = 64
 
 
 class Model:
-    """A text classifier out of a bundle. All its methods may be called from several threads at once.
+    """A text classifier out of a bundle. All its methods may be called from several threads at once; load it after
+    a fork, not before: engines do not survive one.
 
     Within a call, batches are formed of texts of similar length, so that little is computed on padding;
     answers come back in the order of the texts. A graph with dynamic int8 quantizes its activations over
-    the whole batch: there, a text's logits may differ in small decimals with its batch. ``predict_one``
+    the whole batch: there, a text's logits depend on its batch, and now and then its label does. ``predict_one``
     and the golden samples are batches of one.
     """
 
@@ -40,6 +45,8 @@ class Model:
         self.labels: tuple[str, ...] = manifest.postprocessing.labels
         self._encode_one = encoder.encode_one
         self._run = engine.run
+        self._threads: Optional[ThreadPoolExecutor] = None
+        self._threads_lock = threading.Lock()
 
     def predict(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
         """The label of every text and its probability; an empty list for no texts.
@@ -56,6 +63,16 @@ class Model:
     def predict_one(self, text: str) -> Prediction:
         """The label of one text and its probability. Errors as ``predict``."""
         return self._answer(text, self._run(self._encode_one(text))[0].tolist())
+
+    async def apredict(self, texts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
+        """``predict`` for asyncio: the event loop goes on while threads of this model's own do the work.
+
+        There are as many of them as cores; more calls at once wait their turn. Any number of event loops may call. A
+        call that is cancelled while it waits is never computed; one that has begun is, and its answer is dropped.
+        """
+        from asyncio import get_running_loop  # here, because a cold start does without
+
+        return await get_running_loop().run_in_executor(self._executor(), self.predict, texts, batch_size)
 
     def logits(self, texts: Sequence[str], batch_size: int = 32) -> FloatArray:
         """Logits float32 [texts, labels], in the order of the texts. Errors as ``predict``."""
@@ -74,6 +91,15 @@ class Model:
     def encode(self, texts: Sequence[str]) -> dict[str, IntArray]:
         """The graph's inputs for ``texts`` as one batch: int64 [texts, longest]. Errors as ``predict``."""
         return self.encoder.encode(texts)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        """The threads of ``apredict``, made when first needed; they end with this model."""
+        with self._threads_lock:
+            if self._threads is None:
+                from concurrent.futures import ThreadPoolExecutor
+
+                self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="pocketformer")
+            return self._threads
 
     def _answer(self, text: str, row: list[float]) -> Prediction:
         """Softmax over one row in double precision; plain Python is faster than numpy for a few labels."""

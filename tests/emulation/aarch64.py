@@ -103,6 +103,50 @@ def emulated_python(cpu: str = "cortex-a76", *, cache: Path | None = None) -> Pa
     return root / "python3"
 
 
+def emulated_program(cpu: str = "cortex-a76", *, cache: Path | None = None) -> tuple[list[str], Path]:
+    """How a program for that processor is started there, and the onnxruntime that it can open: (words, path).
+
+    Makes the machine as ``emulated_python`` does, with its errors.
+    """
+    root = emulated_python(cpu, cache=cache).parent
+    (library,) = root.glob("usr/lib/python3/dist-packages/onnxruntime/capi/libonnxruntime.so.*")
+    return [shutil.which(QEMU) or QEMU, "-cpu", cpu, "-L", str(root)], library
+
+
+def unpack_debian(
+    work: Path, system: Path, *, release: str, architecture: str, packages: Sequence[str]
+) -> None:
+    """Unpack Debian's ``packages`` into ``system``, fetched with apt-get under a state folder of its own, ``work``."""
+    for name in ("lists/partial", "archives/partial"):
+        (work / name).mkdir(parents=True)
+    (work / "status").touch()
+    keys = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
+    (work / "sources.list").write_text(f"deb {keys}{_mirror()} {release} main\n")
+    settings = {
+        "APT::Architecture": architecture,
+        "APT::Architectures::": architecture,
+        "Dir::State::Lists": work / "lists",
+        "Dir::State::status": work / "status",
+        "Dir::Cache::archives": work / "archives",
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+        "Dir::Etc::sourcelist": work / "sources.list",
+        "Dir::Etc::sourceparts": "-",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+        "APT::Sandbox::User": "",  # this folder is not for others to read
+    }
+    apt = ["apt-get", "-qq", *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
+    _run([*apt, "update"], f"Debian's list of {architecture} packages cannot be fetched")
+    _run(
+        [*apt, "download", *packages],
+        f"Debian's {architecture} packages cannot be fetched",
+        folder=work / "archives",
+    )
+    for package in sorted((work / "archives").glob("*.deb")):
+        _run(["dpkg-deb", "-x", str(package), str(system)], f"{package.name} cannot be unpacked")
+
+
 def _cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "pocketformer" / "emulation"
@@ -118,7 +162,7 @@ def _system(cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
     try:
-        _unpack_debian(work / "apt", work / "system")
+        unpack_debian(work / "apt", work / "system", release=RELEASE, architecture="arm64", packages=_DEBIAN)
         _unpack_wheels(wheels, work / "wheels", work / "system/usr/lib/python3/dist-packages")
         folder.mkdir(exist_ok=True)
         try:
@@ -129,33 +173,6 @@ def _system(cache: Path) -> Path:
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return folder
-
-
-def _unpack_debian(work: Path, system: Path) -> None:
-    for name in ("lists/partial", "archives/partial"):
-        (work / name).mkdir(parents=True)
-    (work / "status").touch()
-    keys = f"[signed-by={_KEYRING}] " if _KEYRING.is_file() else ""
-    (work / "sources.list").write_text(f"deb {keys}{_mirror()} {RELEASE} main\n")
-    settings = {
-        "APT::Architecture": "arm64",
-        "APT::Architectures::": "arm64",
-        "Dir::State::Lists": work / "lists",
-        "Dir::State::status": work / "status",
-        "Dir::Cache::archives": work / "archives",
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "Dir::Etc::sourcelist": work / "sources.list",
-        "Dir::Etc::sourceparts": "-",
-        "Acquire::Languages": "none",
-        "Acquire::Retries": "3",
-        "APT::Sandbox::User": "",  # this folder is not for others to read
-    }
-    apt = ["apt-get", "-qq", *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
-    _run([*apt, "update"], "Debian's list of arm64 packages cannot be fetched")
-    _run([*apt, "download", *_DEBIAN], "Debian's arm64 packages cannot be fetched", folder=work / "archives")
-    for package in sorted((work / "archives").glob("*.deb")):
-        _run(["dpkg-deb", "-x", str(package), str(system)], f"{package.name} cannot be unpacked")
 
 
 def _mirror() -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pocketformer.export.hosts.one_file import join_parts
 from pocketformer.runtime.errors import InputError
 
 SOURCES = Path(__file__).parent
@@ -23,17 +24,27 @@ _LEFT_BEHIND = shutil.ignore_patterns("__pycache__", "*.py", "node_modules", "bu
 class Host:
     """A host: ``folders`` below ``SOURCES`` that are laid over each other, and where in the app the bundle goes.
 
-    ``then`` says what to do with the folder that was written, a command or two.
+    ``joined`` are C files in them whose parts become one with them. ``then`` says what to do with the folder that was
+    written, a command or two.
     """
 
     name: str
     summary: str
     folders: tuple[str, ...]
     model: str = "model"
+    joined: tuple[str, ...] = ()
     then: str = ""
 
 
-HOSTS: tuple[Host, ...] = ()
+HOSTS: tuple[Host, ...] = (
+    Host(
+        name="c",
+        summary="C11 for any program: one header and one file",
+        folders=("c",),
+        joined=("pocketformer.c",),
+        then="make && make check",
+    ),
+)
 
 
 def host_by_name(name: str, hosts: Sequence[Host] = HOSTS) -> Host:
@@ -58,6 +69,8 @@ def write_app(host: Host, bundle: Path, output: Path, *, sources: Path = SOURCES
     try:
         for folder in host.folders:
             shutil.copytree(sources / folder, work, ignore=_LEFT_BEHIND, dirs_exist_ok=True)
+        for name in host.joined:
+            join_parts(work / name)
         place = work / host.model
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(bundle, place)
