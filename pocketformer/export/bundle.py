@@ -20,6 +20,7 @@ from pocketformer.export.sbom import SBOM_FILE, Origin, installed_version, sbom
 from pocketformer.runtime.errors import ExportError, InputError, VerificationError
 from pocketformer.runtime.golden import golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import (
+    LITERT,
     MANIFEST_FILE,
     ONNXRUNTIME,
     OPENVINO,
@@ -196,7 +197,8 @@ def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
 
 
 def _package(manifest: Manifest) -> str:
-    return "'pocketformer[openvino]'" if manifest.engine.name == OPENVINO else "pocketformer"
+    extra = manifest.engine.name if manifest.engine.name in (OPENVINO, LITERT) else None
+    return "pocketformer" if extra is None else f"'pocketformer[{extra}]'"
 
 
 def _by(manifest: Manifest) -> str:
