@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from evidence import embed_c, embed_js, embed_mobile, embed_python, embed_same, embed_trust
+from evidence import embed_c, embed_formats, embed_js, embed_mobile, embed_python, embed_same, embed_trust
 from evidence.command import ROOT, Evidence, Say, run_as_program, run_table
 from evidence.devices import installed_versions
 from evidence.embedding import EmbeddingRuns
@@ -31,6 +31,7 @@ ROWS: tuple[Row[EmbeddingRuns], ...] = (
     *embed_mobile.ROWS,
     *embed_python.ROWS,
     *embed_trust.ROWS,
+    *embed_formats.ROWS,
 )
 
 

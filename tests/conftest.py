@@ -241,13 +241,17 @@ def library() -> Library:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Fail on a skip where everything is installed: a hole would not be seen. A GPU is nothing that one installs."""
+    """Fail on a skip where everything is installed: a hole would not be seen.
+
+    A GPU is nothing that one installs, and LiteRT's converter is too large for every run.
+    """
     report = yield
     if (
         report.skipped
         and os.environ.get("POCKETFORMER_FORBID_SKIPS") == "1"
         and not hasattr(report, "wasxfail")
         and not (item.get_closest_marker("gpu") and why_no_gpu())
+        and not (item.get_closest_marker("litert_export") and why_no_litert_export())
     ):
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped where skips are forbidden: {report.longrepr}"
@@ -262,11 +266,27 @@ def why_no_gpu() -> str | None:
     return why_no_gpu()
 
 
+@functools.cache
+def why_no_litert_export() -> str | None:
+    """What keeps tests marked ``litert_export`` from running here; None where the converter is installed."""
+    from pocketformer.export.litert import require_litert
+    from pocketformer.runtime.errors import MissingDependencyError
+
+    try:
+        require_litert()
+    except MissingDependencyError as error:
+        return str(error)
+    return None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs a GPU where there is none, and say why."""
+    """Skip what needs a GPU or LiteRT's converter where there is none, and say why."""
     reason = why_no_gpu() if item.get_closest_marker("gpu") else None
     if reason is not None:
         pytest.skip(f"needs an NVIDIA GPU: {reason}")
+    reason = why_no_litert_export() if item.get_closest_marker("litert_export") else None
+    if reason is not None:
+        pytest.skip(reason)
 
 
 def _parse_python_3_9(path: Path) -> ast.Module:

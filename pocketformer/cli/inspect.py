@@ -12,9 +12,14 @@ from pocketformer.cli.options import PATH, json_option, verbose_option
 
 @click.command("inspect")
 @click.argument("model", type=PATH)
+@click.option(
+    "--mobile",
+    is_flag=True,
+    help="Of an ONNX graph: what NNAPI, CoreML and XNNPACK could take of it on a phone, and what prevents more.",
+)
 @json_option
 @verbose_option
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, mobile: bool, as_json: bool) -> None:
     """Parameters, MACs and bytes per part of MODEL, what can be pruned, and what each export would do.
 
     Of an ONNX file or a bundle its operators and precision; of a TensorRT engine its fingerprint, precision, layers and
@@ -22,7 +27,7 @@ def command(model: Path, as_json: bool) -> None:
     """
     from pocketformer.pipeline.inspect import inspect
 
-    found = inspect(model)
+    found = inspect(model, mobile=mobile)
     if as_json:
         click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
         return

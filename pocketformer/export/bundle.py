@@ -20,6 +20,7 @@ from pocketformer.export.sbom import SBOM_FILE, Origin, installed_version, sbom
 from pocketformer.runtime.errors import ExportError, InputError, VerificationError
 from pocketformer.runtime.golden import golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import (
+    LITERT,
     MANIFEST_FILE,
     ONNXRUNTIME,
     OPENVINO,
@@ -37,10 +38,11 @@ from pocketformer.runtime.model import load
 from pocketformer.runtime.results import StepResult
 from pocketformer.runtime.verify import verify
 
-# How far golden logits may lie apart on another processor. Dynamic int8 rounds activations, so a last-bit
-# difference in a float sum can move a value by one whole step of its scale; float graphs only reorder sums.
+# How far logits may lie apart on another processor; float graphs only reorder sums. Dynamic int8 rounds activations, so
+# a last-bit difference in a float sum moves a value by one whole step of its scale: of a thousand questions to the
+# demo's model, three had logits further than 0.1 from those of WebAssembly, and one 0.19.
 FLOAT_TOLERANCE = 1e-3
-INTEGER_TOLERANCE = 0.1
+INTEGER_TOLERANCE = 0.25
 _GRAPH, _TOKENIZER, _GOLDEN, _README = "model", "tokenizer.json", "golden.jsonl", "README.md"
 _LICENSE, _DATA_LICENSE = "LICENSE.txt", "LICENSE.data.txt"
 
@@ -195,7 +197,8 @@ def _tensor_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec,
 
 
 def _package(manifest: Manifest) -> str:
-    return "'pocketformer[openvino]'" if manifest.engine.name == OPENVINO else "pocketformer"
+    extra = manifest.engine.name if manifest.engine.name in (OPENVINO, LITERT) else None
+    return "pocketformer" if extra is None else f"'pocketformer[{extra}]'"
 
 
 def _by(manifest: Manifest) -> str:

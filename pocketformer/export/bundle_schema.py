@@ -55,8 +55,9 @@ def manifest_schema() -> _Schema:
         "precision": _TEXT,
         "graph": {"allOf": [path, {"pattern": rf"\.(?:{suffixes}){_END}"}]},
         "inputs": {
+            "description": "int32 for LiteRT alone, which takes no int64.",
             "type": "array",
-            "items": _tensor(name={"enum": list(manifest.TEXT_INPUTS)}, dtype={"const": "int64"}),
+            "items": _tensor(name={"enum": list(manifest.TEXT_INPUTS)}, dtype={"enum": ["int64", "int32"]}),
             "minItems": 1,
         },
         "outputs": _about(

@@ -56,22 +56,40 @@ class ReportConfig:
 
 def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Made:
     """Write the bundle of the newest graph and put a copy into bundles/TARGET."""
+    bundle = pack_graph(
+        config,
+        context,
+        folder / "bundle",
+        graph=context.artefacts.quantized or context.artefacts.need("graph", verb="bundle"),
+        settings=_quantize_details(context),
+    )
+    publish(bundle, context.directory.path / "bundles" / places_of(context.recipe)[0].name)
+    size = sum(p.stat().st_size for p in bundle.iterdir()) / 1e6
+    return Made(artefacts={"bundle": "bundle"}, metrics={"file_mb": size})
+
+
+def pack_graph(
+    config: BundleConfig,
+    context: RunContext,
+    output: Path,
+    *,
+    graph: Path,
+    settings: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write the bundle ``output`` of ``graph``; ``settings`` is what its quantization chose, None: plain fp32."""
     from pocketformer.compress.encoding import TextEncoding
     from pocketformer.compress.licence import license_text
     from pocketformer.compress.models import label_names_of
     from pocketformer.export.bundle import write_bundle
 
-    artefacts = context.artefacts
-    graph = artefacts.quantized or artefacts.need("graph", verb="bundle")
+    artefacts, settings = context.artefacts, settings or {}
     model = artefacts.need("model", verb="bundle")
     labels = context.splits.label_names if context.splits else label_names_of(model)
     if not labels:
         raise InputError(f"{model} does not say what its labels are called", hint="Name data with --train.")
-    settings = _quantize_details(context)
-    name = places_of(context.recipe)[0].name
     source = artefacts.teacher or model
-    result = write_bundle(
-        folder / "bundle",
+    return write_bundle(
+        output,
         graph=graph,
         tokenizer_json=model / "tokenizer.json",
         labels=labels,
@@ -79,7 +97,7 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         pad_id=TextEncoding(model, context.recipe.max_length).pad_id,
         golden_texts=_golden_texts(context, config.golden),
         precision=settings.get("precision", "fp32"),
-        target=name,
+        target=places_of(context.recipe)[0].name,
         engine=settings.get("engine", ONNXRUNTIME),
         session=_session(context, settings),
         provenance=_provenance(context, source),
@@ -87,10 +105,7 @@ def bundle_stage(config: BundleConfig, context: RunContext, folder: Path) -> Mad
         license_text=license_text(origin_of(context.recipe.model)),
         data_license_text=data_license_text(context.recipe),
         origins=[model_origin(context.recipe), *data_origins(context.recipe)],
-    )
-    publish(result.output, context.directory.path / "bundles" / name)
-    size = sum(p.stat().st_size for p in result.output.iterdir()) / 1e6
-    return Made(artefacts={"bundle": "bundle"}, metrics={"file_mb": size}, notes=tuple(result.notes))
+    ).output
 
 
 def bench_stage(config: BenchConfig, context: RunContext, folder: Path) -> Made:

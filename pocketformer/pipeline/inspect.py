@@ -26,25 +26,48 @@ class ExportOutlook:
     file_mb: float
 
 
-def inspect(path: Path) -> Inspection:
-    """Inspect a model: a Hugging Face directory, the newest of a run, a bundle, ONNX, OpenVINO IR or an engine.
+def inspect(path: Path, *, mobile: bool = False) -> Inspection:
+    """Inspect a model: a Hugging Face directory, the newest of a run, a bundle, a graph's file or an engine.
 
-    A TensorRT engine is named by its file, or by the directory that holds no other. ``ModelError`` for anything else,
-    ``VerificationError`` for a bundle that is damaged or misleads, or an engine whose fingerprint or report of layers
-    is damaged.
+    A TensorRT engine is named by its file, or by the directory that holds no other. ``mobile`` also says of an ONNX
+    graph what accelerators on phones could take of it. ``ModelError`` for anything else, ``VerificationError`` for a
+    bundle that is damaged or misleads, or an engine whose fingerprint or report of layers is damaged.
     """
+    found = _inspect(path)
+    if not mobile:
+        return found
+    graph = _graph_of(path)
+    if graph.suffix != ".onnx":
+        raise ModelError(
+            f"{path} is no ONNX graph, which is what can be looked at for phones",
+            hint="Name an ONNX file or a bundle that has one.",
+        )
+    from pocketformer.export.mobile import mobile_usability
+
+    report = mobile_usability(graph)
+    return Inspection(facts={**found.facts, "mobile": report.to_dict()}, text=(*found.text, *report.lines()))
+
+
+def _graph_of(path: Path) -> Path:
+    """The graph of a bundle; any other path itself."""
+    if not (path / "manifest.json").exists():
+        return path
+    from pocketformer.runtime.opening import check_graph, open_bundle
+
+    manifest, contents = open_bundle(path)
+    check_graph(contents, manifest)  # the onnx package, too, opens whatever file a tensor names
+    return path / manifest.graph
+
+
+def _inspect(path: Path) -> Inspection:
     if not path.exists():
         raise ModelError(
             f"no such model: {path}", hint="Name a Hugging Face directory, a run, an ONNX file or an engine."
         )
-    if path.suffix in (".onnx", ".xml"):
+    if path.suffix in (".onnx", ".xml", ".ort", ".tflite"):
         return _inspect_file(path)
     if (path / "manifest.json").exists():
-        from pocketformer.runtime.opening import check_graph, open_bundle
-
-        manifest, contents = open_bundle(path)
-        check_graph(contents, manifest)  # the onnx package, too, opens whatever file a tensor names
-        return _inspect_file(path / manifest.graph)
+        return _inspect_file(_graph_of(path))
     engine = _engine(path)
     if engine is not None:
         return inspect_engine(engine)
@@ -56,7 +79,7 @@ def inspect(path: Path) -> Inspection:
 
 def _inspect_file(graph: Path) -> Inspection:
     """A graph by what its name ends in."""
-    kinds = {".engine": inspect_engine, ".xml": _inspect_ir}
+    kinds = {".engine": inspect_engine, ".xml": _inspect_ir, ".ort": _inspect_ort, ".tflite": _inspect_litert}
     return kinds.get(graph.suffix, _inspect_graph)(graph)
 
 
@@ -114,6 +137,33 @@ def _inspect_ir(path: Path) -> Inspection:
         f"{found.nodes} layers: " + ", ".join(f"{name} {count}" for name, count in operators[:12]),
     ]
     return Inspection(facts={"path": str(path), **found.to_dict()}, text=tuple(lines))
+
+
+def _inspect_ort(path: Path) -> Inspection:
+    from pocketformer.export.ort_format import inspect_ort
+
+    found = inspect_ort(path)
+    lines = [f"{path}: onnxruntime's own format, {found.bytes / 1e6:.1f} MB", "Operators that it needs:"]
+    lines += [f"  {domain:<16} {', '.join(names)}" for domain, names in found.operators.items()]
+    return Inspection(facts={"path": str(path), **found.to_dict()}, text=tuple(lines))
+
+
+def _inspect_litert(path: Path) -> Inspection:
+    from pocketformer.runtime.backends.litert import LitertEngine
+
+    found, size = LitertEngine(path), path.stat().st_size
+    lengths = ", ".join(map(str, found.lengths))
+    lines = (
+        f"{path}: LiteRT, {size / 1e6:.1f} MB",
+        f"Texts of up to {lengths} tokens, a signature each; inputs: {', '.join(found.input_names)}",
+    )
+    facts = {
+        "path": str(path),
+        "bytes": size,
+        "lengths": list(found.lengths),
+        "inputs": list(found.input_names),
+    }
+    return Inspection(facts=facts, text=lines)
 
 
 def _engine(path: Path) -> Path | None:

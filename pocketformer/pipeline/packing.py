@@ -6,16 +6,21 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pocketformer.export.copying import copy_bundle
 from pocketformer.export.hosts import host_by_name, write_app
 from pocketformer.pipeline.artefacts import Artefacts
 from pocketformer.pipeline.rundir import read_run
+from pocketformer.runtime.contents import is_archive
 from pocketformer.runtime.errors import InputError
-from pocketformer.runtime.manifest import MANIFEST_FILE, read_manifest
+from pocketformer.runtime.manifest import MANIFEST_FILE
 
 
 def bundle_of(path: Path) -> Path:
-    """The bundle at ``path``: a bundle itself, or the newest of a run. ``InputError`` when there is none."""
-    if (path / MANIFEST_FILE).is_file():
+    """The bundle at ``path``: a bundle itself, an archive, or the newest of a run.
+
+    ``InputError`` when there is none.
+    """
+    if is_archive(path) or (path / MANIFEST_FILE).is_file():
         return path
     run = read_run(path)
     if run is None:
@@ -45,13 +50,12 @@ def pack(
         raise InputError("--archive and --for exclude each other", hint="An app holds a bundle as a folder.")
     bundle = bundle_of(source)
     chosen = None if host is None else host_by_name(host)
-    read_manifest(bundle)  # says what is wrong before anything is written
     if output.exists():
-        _make_way(output, force)
+        _check_replaceable(output, force)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        copy = Path(folder) / "bundle"
-        shutil.copytree(bundle, copy)
+        copy, made = Path(folder) / "copied" / "bundle", Path(folder) / output.name
+        copy_bundle(bundle, copy)
         if private_key is not None:
             from pocketformer.export.signing import sign_bundle
 
@@ -59,23 +63,23 @@ def pack(
         if archive:
             from pocketformer.export.archive import write_archive
 
-            write_archive(copy, output, private_key)
+            write_archive(copy, made, private_key)
         elif chosen is not None:
-            write_app(chosen, copy, output)
+            write_app(chosen, copy, made)
         else:
-            copy.rename(output)
+            copy.rename(made)
+        # Only now: whatever could go wrong left what was there.
+        if output.is_dir():
+            shutil.rmtree(output)
+        made.replace(output)
     return output
 
 
-def _make_way(output: Path, force: bool) -> None:
-    """Delete an earlier bundle or archive where that is wanted; nothing else, not even an app's folder."""
+def _check_replaceable(output: Path, force: bool) -> None:
+    """Only an earlier bundle or archive is ever replaced, when that is wanted: in an app's folder somebody works."""
     ours = output.is_file() or (output / MANIFEST_FILE).is_file()
     if not force or not ours:
         raise InputError(
             f"{output} exists already",
             hint="Choose another -o, or pass --force to replace it." if ours else "Choose another -o.",
         )
-    if output.is_file():
-        output.unlink()
-    else:
-        shutil.rmtree(output)

@@ -34,6 +34,7 @@ _FIXED_SECONDS = {
     "export": 20.0,
     "quantize": 100.0,
     "tensorrt": 30.0,
+    "litert": 90.0,
     "bundle": 3.0,
     "bench": 75.0,
 }
@@ -159,6 +160,7 @@ def _stage(name: str, config: Any, forward: float, share: float = 1.0) -> Planne
         "export": "write fp32 ONNX, check it against torch",
         "quantize": "make candidates, measure each, take the best",
         "tensorrt": "write the precision into the graph, build an engine, run nothing",
+        "litert": "convert to LiteRT, compare with ONNX, pack it",
         "bundle": "pack what an app embeds",
         "bench": "score on the test split, time teacher and result interleaved",
         "report": "write report.html, report.md, report.json and the model card",

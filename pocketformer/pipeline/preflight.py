@@ -27,6 +27,7 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "export": ("model",),
     "quantize": ("model", "graph"),
     "tensorrt": ("model", "graph"),
+    "litert": ("model", "graph"),
     "bundle": ("model", "graph"),
     "bench": ("bundle", "teacher"),
     "report": ("measurements",),
@@ -43,6 +44,7 @@ _MAKES = {
     "export": "graph",
     "quantize": "quantized",
     "tensorrt": "engine",
+    "litert": "bundle",
     "bundle": "bundle",
     "bench": "measurements",
 }
@@ -90,7 +92,11 @@ def _check_steps(
     engines = [place for place in places if place.way in ("engine", "engine-there")]
     for step in recipe.steps:
         for kind in _NEEDS[step.name]:
-            if kind != "graph" or artefacts.quantized is None or step.name in ("quantize", "tensorrt"):
+            if (
+                kind != "graph"
+                or artefacts.quantized is None
+                or step.name in ("quantize", "tensorrt", "litert")
+            ):
                 artefacts.need(kind, verb=step.name)
         if splits is None and _needs_data(step.name, step.config):
             raise RecipeError(f"{step.name} needs data, and none is given", hint="Name a file with --train.")
@@ -101,6 +107,10 @@ def _check_steps(
             )
         if step.name == "tensorrt":
             check_tensorrt(step.config)
+        if step.name == "litert":
+            from pocketformer.export.litert import require_litert
+
+            require_litert()
         if step.name == "bench":
             for place in engines:
                 artefacts.need("graph", verb=f"an engine for {place.name}")

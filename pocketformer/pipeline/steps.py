@@ -22,6 +22,7 @@ from pocketformer.pipeline.deliver_stages import (
     report_stage,
 )
 from pocketformer.pipeline.engine_stages import TensorrtConfig, tensorrt_stage
+from pocketformer.pipeline.format_stages import LitertConfig, litert_stage
 from pocketformer.pipeline.graph_stages import ExportConfig, QuantizeConfig, export_stage, quantize_stage
 from pocketformer.pipeline.model_stages import (
     choose_stage,
@@ -76,6 +77,13 @@ STEPS: tuple[Step, ...] = (
         config=TensorrtConfig,
         function=tensorrt_stage,
         packages=("tensorrt", "tensorrt-rtx-cu12"),
+    ),
+    Step(
+        name="litert",
+        version=1,
+        config=LitertConfig,
+        function=litert_stage,
+        packages=("litert-torch", "ai-edge-litert", "ai-edge-quantizer"),
     ),
     Step(name="bundle", version=3, config=BundleConfig, function=bundle_stage),
     Step(name="bench", version=4, config=BenchConfig, function=bench_stage),

@@ -1,4 +1,4 @@
-"""The engine that runs a bundle's graph: onnxruntime, OpenVINO, or TensorRT for what is built already."""
+"""The engine that runs a bundle's graph: onnxruntime, OpenVINO, LiteRT, or TensorRT for what is built already."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from pocketformer.runtime.errors import InputError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, OPENVINO, EngineNeed, SessionSettings
+from pocketformer.runtime.manifest import CPU_PROVIDER, LITERT, OPENVINO, EngineNeed, SessionSettings
 
 FloatArray = NDArray[np.float32]
 
@@ -111,7 +111,8 @@ def open_engine(
     """The engine for a bundle's graph: TensorRT for a built ``.engine``, else the one that it was made for.
 
     ``content`` is what the files of the graph hold (``graph_files``), where they were read already; an engine of
-    TensorRT has to be a file. Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine`` and ``TensorrtEngine`` do.
+    TensorRT has to be a file. Raises as ``OnnxRuntimeEngine``, ``OpenvinoEngine``, ``LitertEngine`` and
+    ``TensorrtEngine`` do.
     """
     if graph.suffix == ".engine":
         if content is not None:
@@ -126,7 +127,12 @@ def open_engine(
         from pocketformer.runtime.backends.openvino import OpenvinoEngine
 
         return OpenvinoEngine(graph, settings, minimum_version=need.minimum_version, content=content)
-    return OnnxRuntimeEngine(graph, settings, content=None if content is None else content[0])
+    one = None if content is None else content[0]
+    if need.name == LITERT:
+        from pocketformer.runtime.backends.litert import LitertEngine
+
+        return LitertEngine(graph, settings, minimum_version=need.minimum_version, content=one)
+    return OnnxRuntimeEngine(graph, settings, content=one)
 
 
 def _cpu_session(path: str, content: Optional[bytes], options: Any) -> Any:

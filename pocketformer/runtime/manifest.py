@@ -22,9 +22,9 @@ from pocketformer.runtime.strict_json import parse_json
 
 SCHEMA_VERSION = 1
 CPU_PROVIDER = "CPUExecutionProvider"
-ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+ONNXRUNTIME, OPENVINO, LITERT = "onnxruntime", "openvino", "litert"
 # The last two by their modules; what they need beyond that stands in the fingerprint of the built engine.
-ENGINES = (ONNXRUNTIME, OPENVINO, "tensorrt", "tensorrt_rtx")
+ENGINES = (ONNXRUNTIME, OPENVINO, LITERT, "tensorrt", "tensorrt_rtx")
 GRAPH_OPTIMIZATIONS = ("all", "extended", "basic", "none")
 PREPROCESSING_KINDS = ("text",)
 POSTPROCESSING_KINDS = ("softmax_labels",)
@@ -33,8 +33,11 @@ TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 LARGEST_LENGTH = 2**20
 MOST_THREADS = 1024
 
-# By its ending an engine knows the format of a graph: ONNX, OpenVINO's IR, a built engine of TensorRT.
-GRAPH_SUFFIXES = (".onnx", ".xml", ".engine")
+# By its ending an engine knows the format of a graph: ONNX, OpenVINO's IR, a built engine of TensorRT, onnxruntime's
+# own format, LiteRT.
+GRAPH_SUFFIXES = (".onnx", ".xml", ".engine", ".ort", ".tflite")
+# The engine that alone reads such a graph.
+_SUFFIX_ENGINES = {".xml": OPENVINO, ".ort": ONNXRUNTIME, ".tflite": LITERT}
 
 AnyPath = TypeVar("AnyPath", Path, PurePosixPath)
 
@@ -215,17 +218,17 @@ class Manifest:
         ):
             if self.files[name].bytes > most:
                 raise wrong(f"files[{name!r}].bytes", f"at most {most}", self.files[name].bytes)
-        if not self.graph.endswith(GRAPH_SUFFIXES) or (
-            self.graph.endswith(".xml") and self.engine.name != OPENVINO
-        ):
+        only = _SUFFIX_ENGINES.get(PurePosixPath(self.graph).suffix, self.engine.name)
+        if not self.graph.endswith(GRAPH_SUFFIXES) or self.engine.name != only:
             raise wrong(
                 "graph", f"a file that ends in {', '.join(GRAPH_SUFFIXES)}, as its engine has it", self.graph
             )
         for index, spec in enumerate(self.inputs):
             if spec.name not in TEXT_INPUTS:
                 raise wrong(f"inputs[{index}].name", f"one of {', '.join(TEXT_INPUTS)}", spec.name)
-            if spec.dtype != "int64":
-                raise wrong(f"inputs[{index}].dtype", "'int64'", spec.dtype)
+            dtype = "int32" if self.engine.name == LITERT else "int64"
+            if spec.dtype != dtype:
+                raise wrong(f"inputs[{index}].dtype", repr(dtype), spec.dtype)
 
 
 def read_manifest(path: Union[str, Path], *, key: Optional[Key] = None) -> Manifest:

@@ -25,6 +25,9 @@ from pocketformer.runtime.limits import LARGEST_FILE, LARGEST_GOLDEN, LARGEST_MA
 from pocketformer.runtime.manifest import MANIFEST_FILE, FileEntry, Manifest, graph_files
 from pocketformer.runtime.signature import SIGNATURE_BYTES, SIGNATURE_FILE, Key, PublicKey, unsigned
 
+# A FlatBuffers file has its identifier behind the first offset.
+_ORT_MARK = b"ORTM"
+
 
 def open_bundle(path: Union[str, Path], key: Optional[Key] = None) -> tuple[Manifest, Contents]:
     """The manifest of the bundle at ``path``, a directory or an archive, and its files, held to the manifest.
@@ -130,10 +133,19 @@ def needed_files(manifest: Manifest) -> tuple[str, ...]:
 
 
 def check_graph(contents: Contents, manifest: Manifest) -> None:
-    """Raise ``VerificationError`` when an ONNX graph would have other files opened."""
+    """Raise ``VerificationError`` when a graph for onnxruntime would have other files opened.
+
+    onnxruntime tells its own format by a mark; what is called ``.ort`` and has none it could take for ONNX.
+    """
     if manifest.graph.endswith(".onnx"):
         with contents.view(manifest.graph) as graph:
             refuse_external_data(graph, manifest.graph)
+    if manifest.graph.endswith(".ort"):
+        with contents.view(manifest.graph) as graph:
+            if bytes(graph[4:8]) != _ORT_MARK:
+                raise VerificationError(
+                    f"{manifest.graph} is not in onnxruntime's own format", hint=COPY_AGAIN
+                )
 
 
 def graph_content(contents: Contents, manifest: Manifest) -> Optional[list[bytes]]:

@@ -58,3 +58,21 @@ def tiny_graph(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -
 
     output = tmp_path_factory.mktemp("plain") / "model.onnx"
     return export_onnx(tiny_classifier(tiny_model_dir), tiny_model_dir, output).output
+
+
+@pytest.fixture(scope="session")
+def cli_json() -> Any:
+    """The command line in this process: its exit code, and the JSON that it printed (None: none)."""
+    import contextlib
+    import io
+    import json
+
+    from pocketformer.cli import run_command
+
+    def call(*arguments: object) -> tuple[int, Any]:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            code = run_command([str(argument) for argument in (*arguments, "--json")])
+        return code, json.loads(out.getvalue()) if out.getvalue().strip() else None
+
+    return call
