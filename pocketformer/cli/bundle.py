@@ -15,7 +15,10 @@ from pocketformer.cli.options import PATH, data_options, data_section, run_optio
 @data_options(required=False)
 @click.option("--name", help="Default: the model directory's name.")
 @click.option(
-    "--for", "host", metavar="HOST", help="Write an app's sources with the bundle inside: web, node, c."
+    "--for",
+    "host",
+    metavar="HOST",
+    help="Write an app's sources with the bundle inside: web, node, c, android or ios.",
 )
 @click.option("--sign", "key", type=PATH, help="Sign it with this Ed25519 private key (PEM).")
 @click.option("--archive", is_flag=True, help="Write one file (.pfz) instead of a directory.")

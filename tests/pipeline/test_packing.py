@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pocketformer.cli import run_command
-from pocketformer.export.hosts import Host
+from pocketformer.export.hosts import HOSTS, Host
 from pocketformer.pipeline import packing
 from pocketformer.pipeline.packing import bundle_of, pack
 from pocketformer.runtime.errors import InputError, VerificationError
@@ -51,6 +51,12 @@ def test_force_replaces_a_bundle_and_nothing_else(small_bundle: Path, tmp_path: 
     with pytest.raises(InputError, match="exists already"):
         pack(small_bundle, tmp_path / "mine", force=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "mine"]
+
+
+def test_help_names_every_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["bundle", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(host.name in shown for host in HOSTS)
 
 
 def test_archives_are_packed_and_unpacked(small_bundle: Path, tmp_path: Path) -> None:
