@@ -132,15 +132,7 @@ def write_bundle(
         samples = make_golden(load(work), list(golden_texts))
         (work / _GOLDEN).write_text(golden_to_jsonl(samples), encoding="utf-8")
         _write_manifest(work, manifest)
-        report = verify(work)
-        if not report.ok:
-            failed = next(check for check in report.checks if not check.ok)
-            raise VerificationError(
-                f"the bundle does not verify, {failed.name}: {failed.detail}",
-                hint="The graph gives other answers from run to run; do not ship it.",
-            )
-        work.chmod(0o755)  # a temporary directory is private, a bundle is not
-        work.rename(output_dir)
+        publish_verified(work, output_dir)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     files = [path for path in output_dir.rglob("*") if path.is_file()]
@@ -153,6 +145,19 @@ def write_bundle(
             "tolerance": allowed,
         },
     )
+
+
+def publish_verified(work: Path, output: Path) -> None:
+    """Rename the finished bundle ``work`` to ``output``; ``VerificationError`` when it does not verify."""
+    report = verify(work)
+    if not report.ok:
+        failed = next(check for check in report.checks if not check.ok)
+        raise VerificationError(
+            f"the bundle does not verify, {failed.name}: {failed.detail}",
+            hint="The graph gives other answers from run to run; do not ship it.",
+        )
+    work.chmod(0o755)  # a temporary directory is private, a bundle is not
+    work.rename(output)
 
 
 def refresh_manifest(folder: Path, manifest: Manifest) -> None:

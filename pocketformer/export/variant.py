@@ -12,13 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pocketformer.export.bundle import refresh_manifest
+from pocketformer.export.bundle import publish_verified, refresh_manifest
 from pocketformer.export.sbom import SBOM_FILE, installed_version, read_origins, sbom
-from pocketformer.runtime.errors import InputError, VerificationError
+from pocketformer.runtime.errors import InputError
 from pocketformer.runtime.golden import golden_from_jsonl, golden_to_jsonl, make_golden
 from pocketformer.runtime.manifest import ONNXRUNTIME, EngineNeed, TensorSpec, graph_files, read_manifest
 from pocketformer.runtime.model import load
-from pocketformer.runtime.verify import verify
 
 _PACKAGES = {"litert": "ai-edge-litert"}
 
@@ -81,15 +80,7 @@ def write_variant(source: Path, output: Path, form: GraphForm) -> Path:
         golden = golden_to_jsonl(make_golden(load(work), [sample.text for sample in samples]))
         (work / manifest.golden_file).write_text(golden, encoding="utf-8")
         refresh_manifest(work, changed)
-        report = verify(work)
-        if not report.ok:
-            failed = next(check for check in report.checks if not check.ok)
-            raise VerificationError(
-                f"the bundle does not verify, {failed.name}: {failed.detail}",
-                hint="The graph gives other answers from run to run; do not ship it.",
-            )
-        work.chmod(0o755)  # a temporary directory is private, a bundle is not
-        work.rename(output)
+        publish_verified(work, output)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return output

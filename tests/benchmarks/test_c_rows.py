@@ -6,7 +6,7 @@ from pathlib import Path
 
 from evidence.embed_c import _valgrind
 
-PROGRAM = "/work/c-debug/app/build/pocketformer-c"
+PROGRAM = "/evidence/c-debug/app/build/pocketformer-c"
 CHECKER = "/usr/libexec/valgrind/vgpreload_memcheck-amd64-linux.so"
 LIBC = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 ENGINE = "/site-packages/onnxruntime/capi/libonnxruntime.so.1.31.1"
