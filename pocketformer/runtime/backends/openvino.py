@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -58,7 +59,7 @@ class OpenvinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            core = module.Core()
+            core = _core()
             self._compiled = core.compile_model(_read(core, self.model_path, content), "CPU", properties)
         except Exception as error:  # OpenVINO raises RuntimeError and ValueError of its own wording
             raise VerificationError(
@@ -109,6 +110,17 @@ class OpenvinoEngine:
         if request is None:
             request = self._held.request = self._compiled.create_infer_request()
         return request
+
+
+@cache
+def _core() -> Any:
+    """The one core of this process, which is never dropped.
+
+    Each brings a stack for signal handlers and at its end puts back the one that it found. Of two that end in another
+    order than they began, the second puts back a stack that is gone, and the next signal that Python handles, Ctrl-C
+    among them, ends the process with a segmentation fault (seen in OpenVINO 2026.4).
+    """
+    return import_openvino(None).Core()
 
 
 def _read(core: Any, path: str, content: Optional[Sequence[bytes]]) -> Any:

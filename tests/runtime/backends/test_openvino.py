@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,3 +166,20 @@ def test_damaged_weights_are_found(openvino_bundle: Path, tmp_path: Path) -> Non
     (copy / MANIFEST_FILE).write_text(json.dumps(document))
     with pytest.raises(VerificationError, match="the weights of graph"):
         read_manifest(copy)
+
+
+def test_signals_are_handled_after_engines_have_gone(tiny_graph: Path, openvino: None) -> None:
+    """Also when the first to come was the first to go."""
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from pocketformer.runtime.backends.openvino import OpenvinoEngine\n"
+        "graph = Path(sys.argv[1])\n"
+        "first = OpenvinoEngine(graph)\n"
+        "second = OpenvinoEngine(graph)\n"
+        "del first, second\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('handled'))\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_graph)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
