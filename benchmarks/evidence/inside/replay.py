@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+# This checkout's package and no other: an emulated machine hands on no PYTHONPATH.
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
 from pocketformer.runtime.model import load
 from pocketformer.runtime.verify import verify
 
