@@ -70,5 +70,5 @@ def _hand_over(
         return 0
     click.echo(str(written))
     if then:
-        click.echo(f"Next: {then.format(output=written)}", err=True)
+        click.echo(f"Next: {then}", err=True)
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pocketformer.pipeline.packing import bundle_of
+from pocketformer.pipeline.packing import bundle_of, make_way
 from pocketformer.runtime.errors import InputError
-from pocketformer.runtime.manifest import MANIFEST_FILE, read_manifest
+from pocketformer.runtime.manifest import read_manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ def to_ort(source: Path, output: Path, texts: Sequence[str] = (), *, force: bool
     from pocketformer.export.ort_format import OPERATORS_FILE, write_ort_bundle
 
     bundle = bundle_of(source)
-    _make_way(output, force)
+    make_way(output, force)
     written, near = write_ort_bundle(bundle, output, texts)
     before, after = (_graph_bytes(folder) for folder in (bundle, written))
     return Written(
@@ -75,7 +74,7 @@ def to_text_graph(
     bundle = bundle_of(source)
     if output.suffix != ".onnx":
         raise InputError(f"{output} is to be an ONNX file", hint="Name one that ends in .onnx with -o.")
-    _make_way(output, force)
+    make_way(output, force)
     domain = TextDomain(characters=characters, longest=longest)
     gate = write_text_graph(bundle, output, texts, domain)
     return Written(
@@ -103,19 +102,3 @@ def texts_of(files: Sequence[Path | None], text_column: str) -> list[str]:
 
 def _graph_bytes(bundle: Path) -> int:
     return (bundle / read_manifest(bundle).graph).stat().st_size
-
-
-def _make_way(output: Path, force: bool) -> None:
-    """Delete what an earlier call wrote there, where that is wanted; never anything else."""
-    if not output.exists():
-        return
-    ours = output.is_file() or (output / MANIFEST_FILE).is_file()
-    if not (force and ours):
-        raise InputError(
-            f"{output} exists already",
-            hint="Choose another -o, or pass --force to replace it." if ours else "Choose another -o.",
-        )
-    if output.is_file():
-        output.unlink()
-    else:
-        shutil.rmtree(output)

@@ -50,27 +50,26 @@ def pack(
         raise InputError("--archive and --for exclude each other", hint="An app holds a bundle as a folder.")
     bundle = bundle_of(source)
     chosen = None if host is None else host_by_name(host)
-    if output.exists():
-        _check_replaceable(output, force)
+    _check_replaceable(output, force)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
         copy, made = Path(folder) / "copied" / "bundle", Path(folder) / output.name
         copy_bundle(bundle, copy)
-        if private_key is not None:
-            from pocketformer.export.signing import sign_bundle
-
-            sign_bundle(copy, private_key)
         if archive:
             from pocketformer.export.archive import write_archive
 
-            write_archive(copy, made, private_key)
-        elif chosen is not None:
-            write_app(chosen, copy, made)
+            write_archive(copy, made, private_key)  # signs both, the manifest and the archive
         else:
-            copy.rename(made)
+            if private_key is not None:
+                from pocketformer.export.signing import sign_bundle
+
+                sign_bundle(copy, private_key)
+            if chosen is not None:
+                write_app(chosen, copy, made)
+            else:
+                copy.rename(made)
         # Only now: whatever could go wrong left what was there.
-        if output.is_dir():
-            shutil.rmtree(output)
+        _remove(output)
         made.replace(output)
     return output
 
@@ -78,8 +77,21 @@ def pack(
 def _check_replaceable(output: Path, force: bool) -> None:
     """Only an earlier bundle or archive is ever replaced, when that is wanted: in an app's folder somebody works."""
     ours = output.is_file() or (output / MANIFEST_FILE).is_file()
-    if not force or not ours:
+    if output.exists() and not (force and ours):
         raise InputError(
             f"{output} exists already",
             hint="Choose another -o, or pass --force to replace it." if ours else "Choose another -o.",
         )
+
+
+def _remove(output: Path) -> None:
+    if output.is_dir():
+        shutil.rmtree(output)
+    else:
+        output.unlink(missing_ok=True)
+
+
+def make_way(output: Path, force: bool) -> None:
+    """Delete an earlier bundle or file at ``output`` where that is wanted; ``InputError`` for anything else there."""
+    _check_replaceable(output, force)
+    _remove(output)

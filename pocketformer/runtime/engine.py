@@ -89,10 +89,7 @@ class OnnxRuntimeEngine:
         try:
             output: FloatArray = self._run(self._outputs, {name: feeds[name] for name in self.input_names})[0]
         except KeyError as error:
-            raise InputError(
-                f"the graph's input {error} is not among the feeds {', '.join(feeds)}",
-                hint=f"Feed {', '.join(self.input_names)}.",
-            ) from error
+            raise missing_feed(error, feeds, self.input_names) from error
         except Exception as error:
             shapes = ", ".join(f"{name} {list(value.shape)} {value.dtype}" for name, value in feeds.items())
             raise VerificationError(
@@ -172,6 +169,14 @@ def session_options(settings: SessionSettings) -> Any:
     # next, another session above all, which runs at half its speed for it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
+
+
+def missing_feed(error: KeyError, feeds: Mapping[str, Any], wanted: Sequence[str]) -> InputError:
+    """The error for feeds that lack one of the inputs ``wanted``; ``error`` names it."""
+    return InputError(
+        f"the graph's input {error} is not among the feeds {', '.join(feeds)}",
+        hint=f"Feed {', '.join(wanted)}.",
+    )
 
 
 def available_cores() -> int:

@@ -17,9 +17,10 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketformer.runtime.engine import FloatArray, available_cores
-from pocketformer.runtime.errors import InputError, MissingDependencyError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
+from pocketformer.runtime.backends.needs import refuse_providers, release
+from pocketformer.runtime.engine import FloatArray, available_cores, missing_feed
+from pocketformer.runtime.errors import MissingDependencyError, VerificationError
+from pocketformer.runtime.manifest import SessionSettings
 
 LITERT_PROVIDER = "LiteRT"
 INSTALL = 'pip install "pocketformer[litert]"'
@@ -46,11 +47,7 @@ class LitertEngine:
     ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         self.model_path = str(path)
-        if self.settings.providers != (CPU_PROVIDER,):
-            raise InputError(
-                f"{path} runs in LiteRT, which has none of onnxruntime's {', '.join(self.settings.providers)}",
-                hint="Leave the providers out.",
-            )
+        refuse_providers(path, "LiteRT", self.settings)
         interpreter = import_litert(minimum_version)
         try:
             self._interpreter = interpreter.Interpreter(
@@ -97,10 +94,7 @@ class LitertEngine:
         try:
             values = {name: feeds[name] for name in self.input_names}
         except KeyError as error:
-            raise InputError(
-                f"the graph's input {error} is not among the feeds {', '.join(feeds)}",
-                hint=f"Feed {', '.join(self.input_names)}.",
-            ) from error
+            raise missing_feed(error, feeds, self.input_names) from error
         batch, width = next(iter(values.values())).shape
         with self._lock:
             rows = [
@@ -151,16 +145,12 @@ def import_litert(minimum_version: Optional[str] = None) -> Any:
         from importlib.metadata import version
 
         here = version("ai-edge-litert")
-        if _release(here) < _release(minimum_version):
+        if release(here) < release(minimum_version):
             raise MissingDependencyError(
                 f"this bundle needs LiteRT {minimum_version} or newer, and {here} is installed",
                 hint="Install a newer one: pip install -U ai-edge-litert.",
             )
     return interpreter
-
-
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("-", 1)[0])[:3])
 
 
 def _first_line(error: Exception) -> str:

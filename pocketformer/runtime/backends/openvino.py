@@ -6,7 +6,6 @@ only when a bundle asks for it. Nothing is converted here, so that nothing but O
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,9 +15,10 @@ from typing import Any, Optional, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketformer.runtime.engine import FloatArray, available_cores
-from pocketformer.runtime.errors import InputError, MissingDependencyError, VerificationError
-from pocketformer.runtime.manifest import CPU_PROVIDER, SessionSettings
+from pocketformer.runtime.backends.needs import refuse_providers, release
+from pocketformer.runtime.engine import FloatArray, available_cores, missing_feed
+from pocketformer.runtime.errors import MissingDependencyError, VerificationError
+from pocketformer.runtime.manifest import SessionSettings
 
 OPENVINO_PROVIDER = "OpenVINO"
 INSTALL = 'pip install "pocketformer[openvino]"'
@@ -44,11 +44,7 @@ class OpenvinoEngine:
     ) -> None:
         self.settings = SessionSettings() if settings is None else settings
         self.model_path = str(path)
-        if self.settings.providers != (CPU_PROVIDER,):
-            raise InputError(
-                f"{path} runs in OpenVINO, which has none of onnxruntime's {', '.join(self.settings.providers)}",
-                hint="Leave the providers out.",
-            )
+        refuse_providers(path, "OpenVINO", self.settings)
         module = import_openvino(minimum_version)
         properties = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -85,10 +81,7 @@ class OpenvinoEngine:
             # Shared and not copied, which OpenVINO does only with memory that could be written.
             values = [np.require(feeds[name], requirements=("C", "W")) for name in self.input_names]
         except KeyError as error:
-            raise InputError(
-                f"the graph's input {error} is not among the feeds {', '.join(feeds)}",
-                hint=f"Feed {', '.join(self.input_names)}.",
-            ) from error
+            raise missing_feed(error, feeds, self.input_names) from error
         try:
             request = self._request()
             for index, value in enumerate(values):
@@ -138,17 +131,12 @@ def import_openvino(minimum_version: Optional[str] = None) -> Any:
         raise MissingDependencyError(
             f"this bundle needs OpenVINO, which cannot be imported: {error}", hint=f"Install it: {INSTALL}."
         ) from error
-    if minimum_version is not None and _release(openvino.__version__) < _release(minimum_version):
+    if minimum_version is not None and release(openvino.__version__) < release(minimum_version):
         raise MissingDependencyError(
             f"this bundle needs OpenVINO {minimum_version} or newer, and {openvino.__version__} is installed",
             hint="Install a newer one: pip install -U openvino.",
         )
     return openvino
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: OpenVINO's goes on with a build and a branch."""
-    return tuple(int(part) for part in re.findall(r"\d+", version.split("-", 1)[0]))
 
 
 def _first_lines(error: Exception) -> str:
